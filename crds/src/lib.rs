@@ -1,0 +1,1 @@
+//! Every custom resource type that Portolan reads or writes, in one place.

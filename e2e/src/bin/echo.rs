@@ -1,0 +1,2 @@
+//! The echo backend of the tests and the quickstart.
+fn main() {}

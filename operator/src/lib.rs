@@ -1,0 +1,1 @@
+//! Portolan: a Kubernetes Gateway API implementation on Envoy.

@@ -1,0 +1,1 @@
+//! The Envoy API as deterministic Rust types.

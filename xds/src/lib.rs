@@ -1,0 +1,1 @@
+//! IR, lowering to Envoy, and the delta ADS server.
