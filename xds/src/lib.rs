@@ -1,1 +1,5 @@
 //! IR, lowering to Envoy, and the delta ADS server.
+//!
+//! This crate knows Envoy and knows no Kubernetes: the operator hands it [`ir`] pieces and gets acknowledgements back.
+
+pub mod ir;

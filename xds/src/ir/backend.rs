@@ -1,0 +1,74 @@
+//! Clusters and their endpoints.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use serde::Serialize;
+
+use super::{Millis, Origin, SecretName};
+
+/// The xDS name of a cluster: `<namespace>/<service>/<port>[/<policy hash>]`.
+pub type ClusterName = Arc<str>;
+
+/// How to speak to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum AppProtocol {
+    /// HTTP/1.1, with WebSocket upgrades allowed.
+    Http1,
+    /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`, every GRPCRoute backend).
+    Http2,
+    /// No HTTP at all.
+    Tcp,
+}
+
+/// One backend: a Service port under one policy. Its endpoints are a piece of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// The xDS name.
+    pub name: ClusterName,
+    /// How to speak to it.
+    pub protocol: AppProtocol,
+    /// TLS towards the backend.
+    pub tls: Option<UpstreamTls>,
+    /// How long a TCP connection may take to be made.
+    pub connect_timeout: Millis,
+    /// Who is blamed when Envoy rejects it.
+    pub origin: Origin,
+}
+
+/// TLS towards a backend (BackendTLSPolicy).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UpstreamTls {
+    /// The server name sent, and verified unless `subject_alt_names` is given.
+    pub server_name: Arc<str>,
+    /// Which authorities are trusted.
+    pub trust: UpstreamTrust,
+    /// Names of which one must be in the backend's certificate: DNS names or URIs.
+    pub subject_alt_names: Vec<Arc<str>>,
+    /// The certificate that the Gateway presents.
+    pub client_certificate: Option<SecretName>,
+}
+
+/// Which authorities a backend's certificate may come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum UpstreamTrust {
+    /// The system's.
+    System,
+    /// Those of an SDS secret.
+    Authorities(SecretName),
+}
+
+/// The addresses behind a cluster. Always sent, also when empty: Envoy waits for what is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Endpoints {
+    /// Sorted and distinct.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One address behind a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The topology zone, for later use.
+    pub zone: Option<Arc<str>>,
+}

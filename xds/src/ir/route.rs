@@ -1,0 +1,214 @@
+//! Virtual hosts and routes.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use serde::Serialize;
+
+use super::{ClusterName, Cors, HeaderEdits, Millis, Mirror, Origin, Redirect, RouteTableName, UrlRewrite};
+
+/// Which virtual host: the table and its single domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct VirtualHostKey {
+    /// The RouteConfiguration.
+    pub table: RouteTableName,
+    /// `*`, `*.suffix` or an exact host, lower case.
+    pub domain: Arc<str>,
+}
+
+/// All routes of one hostname in one table. Without routes it answers 404: listener isolation needs such hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VirtualHost {
+    /// Sorted by rank.
+    pub routes: Vec<Arc<Route>>,
+    /// Answered when no route matches: 404 by default; 421 for hostnames of other listeners (RFC 9110 §15.5.20).
+    pub misdirected: bool,
+}
+
+/// The precedence of a route inside a virtual host; the smallest is tried first.
+///
+/// Gateway API `HTTPRouteRule.matches`: the most specific hostname of the route (as the user wrote it), exact path,
+/// longest prefix, method, most headers, most query parameters; then the oldest route, namespace/name, rule order.
+/// The field order of this struct is that rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RouteRank {
+    /// An exact original hostname before a wildcard, longer before shorter, none last.
+    pub hostname: Reverse<(bool, usize)>,
+    /// 0 exact, 1 prefix, 2 regular expression, 3 any. The API leaves the place of expressions open.
+    pub path_kind: u8,
+    /// Characters of the path.
+    pub path_length: Reverse<usize>,
+    /// A method match comes first.
+    pub method: Reverse<bool>,
+    /// Number of header matches.
+    pub headers: Reverse<usize>,
+    /// Number of query parameter matches.
+    pub query: Reverse<usize>,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// `namespace/name`, and the kind to tell two kinds of one name apart.
+    pub object: (Arc<str>, Arc<str>),
+    /// The rule's position in the object.
+    pub rule: usize,
+    /// The match's position in the rule.
+    pub matching: usize,
+}
+
+/// One way to match and what to do then. A rule with several matches becomes several routes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// Its precedence; unique in its virtual host.
+    pub rank: RouteRank,
+    /// The object that it came from.
+    pub origin: Origin,
+    /// The rule's name in the API, for people: shown in access logs and dumps.
+    pub name: Arc<str>,
+    /// When it applies.
+    pub matches: RouteMatch,
+    /// What happens.
+    pub action: Arc<Action>,
+}
+
+/// When a route applies: all parts must match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteMatch {
+    /// The path.
+    pub path: PathMatch,
+    /// The method, as written on the wire.
+    pub method: Option<Arc<str>>,
+    /// Header matches; names lower case and distinct.
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameter matches; names distinct, case-sensitive.
+    pub query: Vec<QueryMatch>,
+    /// Only gRPC requests (`content-type: application/grpc…`).
+    pub grpc: bool,
+}
+
+/// A path match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum PathMatch {
+    /// The whole path, case-sensitive.
+    Exact(Arc<str>),
+    /// By path element: `/abc` matches `/abc` and `/abc/d`, not `/abcd`. No trailing slash unless it is `/`.
+    Prefix(Arc<str>),
+    /// RE2, on the whole path.
+    Regex(Arc<str>),
+    /// Every path.
+    Any,
+}
+
+/// How a string is matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum StringMatch {
+    /// Equal.
+    Exact(Arc<str>),
+    /// RE2, on the whole value.
+    Regex(Arc<str>),
+}
+
+/// A header match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeaderMatch {
+    /// Lower case.
+    pub name: Arc<str>,
+    /// The value.
+    pub value: StringMatch,
+}
+
+/// A query parameter match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueryMatch {
+    /// Case-sensitive.
+    pub name: Arc<str>,
+    /// The value.
+    pub value: StringMatch,
+}
+
+/// What a route does, shared by all matches of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Action {
+    /// Edits of every request of the rule.
+    pub request_headers: HeaderEdits,
+    /// Edits of every response of the rule, of redirects and direct answers, too.
+    pub response_headers: HeaderEdits,
+    /// CORS.
+    pub cors: Option<Cors>,
+    /// Where requests go.
+    pub target: Target,
+}
+
+/// Where requests of a rule go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Target {
+    /// A redirect.
+    Redirect(Redirect),
+    /// A fixed answer: 500 for rules without any valid backend. gRPC clients see it as a gRPC status.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// Why, for people: the body of the answer.
+        body: Arc<str>,
+    },
+    /// One of several backends.
+    Forward {
+        /// Chosen by weight; weights are not all 0.
+        arms: Vec<Arm>,
+        /// The rule's rewrite.
+        rewrite: UrlRewrite,
+        /// The rule's mirrors.
+        mirrors: Vec<Mirror>,
+        /// The rule's timeouts.
+        timeouts: Timeouts,
+        /// The rule's retries.
+        retry: Option<Retry>,
+    },
+}
+
+/// One weighted backend of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Arm {
+    /// 1 to 1,000,000: arms of weight 0 are left out by the resolver.
+    pub weight: u32,
+    /// What gets the share.
+    pub backend: Backend,
+    /// Edits of the requests of this backend only, after the rule's.
+    pub request_headers: HeaderEdits,
+    /// Edits of the responses of this backend only, before the rule's.
+    pub response_headers: HeaderEdits,
+    /// A rewrite of this backend only: it replaces the rule's.
+    pub rewrite: Option<UrlRewrite>,
+    /// Mirrors of this backend only.
+    pub mirrors: Vec<Mirror>,
+    /// CORS of this backend only: it replaces the rule's.
+    pub cors: Option<Cors>,
+    /// A redirect of this backend's share.
+    pub redirect: Option<Redirect>,
+}
+
+/// What gets the share of an arm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Backend {
+    /// A cluster.
+    Cluster(ClusterName),
+    /// Nothing valid: its share is answered with 500 (HTTPRouteSpec `backendRefs`).
+    Invalid,
+}
+
+/// Timeouts of a rule (GEP-1742). None means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// The whole request with all tries; 0 disables.
+    pub request: Option<Millis>,
+    /// One try; 0 disables.
+    pub backend_request: Option<Millis>,
+}
+
+/// Retries of a rule (GEP-1731).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// Extra tries; 0 disables.
+    pub attempts: u32,
+    /// Status codes to retry. Connection errors are always retried.
+    pub codes: Vec<u16>,
+    /// The least time between tries.
+    pub backoff: Option<Millis>,
+}
