@@ -1,1 +1,5 @@
 //! Portolan: a Kubernetes Gateway API implementation on Envoy.
+//!
+//! This crate knows Kubernetes and knows no protobuf: it turns API objects into the IR of `portolan-xds`.
+
+pub mod model;

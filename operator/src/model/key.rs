@@ -1,0 +1,131 @@
+//! Kinds, keys and the metadata that resolving uses.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+/// The kinds that Portolan resolves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Kind {
+    /// gateway.networking.k8s.io GatewayClass, cluster-scoped.
+    GatewayClass,
+    /// gateway.networking.k8s.io Gateway.
+    Gateway,
+    /// gateway.networking.k8s.io HTTPRoute.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    /// gateway.networking.k8s.io GRPCRoute.
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+    /// gateway.networking.k8s.io ReferenceGrant.
+    ReferenceGrant,
+    /// core Service.
+    Service,
+    /// discovery.k8s.io EndpointSlice.
+    EndpointSlice,
+    /// core Secret.
+    Secret,
+    /// core Namespace, cluster-scoped.
+    Namespace,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::ReferenceGrant,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Secret,
+        Self::Namespace,
+    ];
+
+    /// The kind's name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Secret => "Secret",
+            Self::Namespace => "Namespace",
+        }
+    }
+
+    /// The kind of an API name, if Portolan resolves it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The API group; empty for the core group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::GrpcRoute | Self::ReferenceGrant => {
+                "gateway.networking.k8s.io"
+            }
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::Service | Self::Secret | Self::Namespace => "",
+        }
+    }
+
+    /// Whether objects of this kind live outside namespaces.
+    pub fn cluster_scoped(self) -> bool {
+        matches!(self, Self::GatewayClass | Self::Namespace)
+    }
+
+    /// Whether this is a kind of route.
+    pub fn is_route(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::GrpcRoute)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which object: kind, namespace (empty for cluster-scoped kinds) and name. Shown as `Kind/namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// A key from its parts.
+    pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{}/{}", self.kind, self.name)
+        } else {
+            write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// The metadata that resolving and reporting use. Everything else is pruned at the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Which object.
+    pub key: ObjectKey,
+    /// metadata.generation; files count edits.
+    pub generation: i64,
+    /// metadata.creationTimestamp in seconds since the epoch; 0 for files.
+    pub created: i64,
+}

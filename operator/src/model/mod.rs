@@ -1,0 +1,59 @@
+//! The validated model: each API kind parsed once, at the World's door, into shared types.
+//!
+//! The bindings have one Rust type per *position* of a field; the API's JSON has one *shape*. Parsing therefore goes
+//! from the object's JSON into one type per shape, so that attachment, filters and references are written once for all
+//! route kinds. A rule that does not parse becomes a finding on its object, not a lost object.
+
+mod filter;
+mod gateway;
+mod grant;
+mod hostname;
+mod key;
+mod labels;
+mod matches;
+mod parse;
+mod reference;
+mod route;
+mod secret;
+mod service;
+mod time;
+
+pub use filter::{
+    BackendFilter, CorsFilter, Filter, FractionSpec, Header, HeaderModifier, MirrorFilter, PathModifier,
+    RedirectFilter, RewriteFilter,
+};
+pub use gateway::{AllowedRoutes, From, Gateway, GatewayClass, ListenerSpec, RouteKind, TlsMode};
+pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
+pub use hostname::{Hostname, InvalidHostname};
+pub use key::{Kind, Meta, ObjectKey};
+pub use labels::{Namespace, Selector};
+pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
+pub use parse::{ParseError, parse};
+pub use reference::{BackendRef, ParentRef};
+pub use route::{Route, RouteMatches, Rule, RuleRetry, WeightedRef};
+pub use secret::Secret;
+pub use service::{EndpointSlice, Service, ServicePort};
+pub use time::{InvalidDuration, parse_duration};
+
+use std::sync::Arc;
+
+/// A parsed object of any kind that Portolan resolves.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// GatewayClass.
+    GatewayClass(Arc<GatewayClass>),
+    /// Gateway.
+    Gateway(Arc<Gateway>),
+    /// HTTPRoute or GRPCRoute.
+    Route(Arc<Route>),
+    /// ReferenceGrant.
+    ReferenceGrant(Arc<ReferenceGrant>),
+    /// Service.
+    Service(Arc<Service>),
+    /// EndpointSlice.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// Secret.
+    Secret(Arc<Secret>),
+    /// Namespace.
+    Namespace(Arc<Namespace>),
+}

@@ -1,0 +1,337 @@
+//! From an API object's JSON to the model.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base64::Engine as _;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{
+    AllowedRoutes, BackendRef, EndpointSlice, From, Gateway, GatewayClass, GrantFrom, GrantTo, GrpcMethod,
+    HttpMatch, Kind, ListenerSpec, Meta, Namespace, Object, ObjectKey, ParentRef, ReferenceGrant, Route,
+    RouteKind, RouteMatches, Rule, Secret, Selector, Service, ServicePort, TlsMode,
+    route::{RawRule, RawTimeouts},
+};
+
+/// An object that cannot be used at all.
+#[derive(Debug, Error)]
+#[error("{key}: {message}")]
+pub struct ParseError {
+    /// Which object.
+    pub key: ObjectKey,
+    /// What is wrong.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMeta {
+    name: Arc<str>,
+    #[serde(default)]
+    namespace: Option<Arc<str>>,
+    #[serde(default)]
+    generation: Option<i64>,
+    #[serde(default)]
+    creation_timestamp: Option<jiff::Timestamp>,
+    #[serde(default)]
+    labels: Option<BTreeMap<Arc<str>, Arc<str>>>,
+}
+
+/// Parses an object of `kind` from its JSON, which has passed schema validation or comes from an API server that did it.
+///
+/// Fields that cannot be used are kept as findings inside the object; an error means that not even its identity or its
+/// outer shape is there.
+pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
+    let nobody = || ObjectKey::new(kind, "", "?");
+    let raw: RawMeta = lift(json.get("metadata").unwrap_or(&Value::Null))
+        .map_err(|message| ParseError { key: nobody(), message: format!("metadata: {message}") })?;
+    let namespace: Arc<str> = if kind.cluster_scoped() {
+        "".into()
+    } else {
+        raw.namespace.clone().unwrap_or_else(|| "default".into())
+    };
+    let meta = Meta {
+        key: ObjectKey { kind, namespace, name: raw.name.clone() },
+        generation: raw.generation.unwrap_or(0),
+        created: raw.creation_timestamp.map_or(0, |time| time.as_second()),
+    };
+    let key = meta.key.clone();
+    let empty = Value::Object(serde_json::Map::new());
+    let spec = json.get("spec").unwrap_or(&empty);
+    let object = match kind {
+        Kind::GatewayClass => gateway_class(meta, spec).map(|v| Object::GatewayClass(Arc::new(v))),
+        Kind::Gateway => gateway(meta, spec).map(|v| Object::Gateway(Arc::new(v))),
+        Kind::HttpRoute | Kind::GrpcRoute => route(meta, spec).map(|v| Object::Route(Arc::new(v))),
+        Kind::ReferenceGrant => grant(meta, spec).map(|v| Object::ReferenceGrant(Arc::new(v))),
+        Kind::Service => service(meta, spec).map(|v| Object::Service(Arc::new(v))),
+        Kind::EndpointSlice => slice(meta, &raw, json).map(|v| Object::EndpointSlice(Arc::new(v))),
+        Kind::Secret => secret(meta, json).map(|v| Object::Secret(Arc::new(v))),
+        Kind::Namespace => {
+            let mut labels = raw.labels.clone().unwrap_or_default();
+            labels.insert(super::labels::NAME_LABEL.into(), raw.name.clone());
+            Ok(Object::Namespace(Arc::new(Namespace { meta, labels })))
+        }
+    };
+    object.map_err(|message| ParseError { key, message })
+}
+
+fn lift<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
+    T::deserialize(json).map_err(|error| error.to_string())
+}
+
+fn gateway_class(meta: Meta, spec: &Value) -> Result<GatewayClass, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        controller_name: Arc<str>,
+        parameters_ref: Option<Value>,
+    }
+    let raw: Raw = lift(spec)?;
+    Ok(GatewayClass { meta, controller: raw.controller_name, has_parameters: raw.parameters_ref.is_some() })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawListener {
+    name: Arc<str>,
+    port: u16,
+    protocol: Arc<str>,
+    hostname: Option<Arc<str>>,
+    tls: Option<RawTls>,
+    allowed_routes: Option<RawAllowed>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawTls {
+    #[serde(default)]
+    mode: TlsMode,
+    #[serde(default)]
+    certificate_refs: Vec<RawCertificateRef>,
+}
+
+#[derive(Deserialize)]
+struct RawCertificateRef {
+    #[serde(default)]
+    group: Arc<str>,
+    kind: Option<Arc<str>>,
+    namespace: Option<Arc<str>>,
+    name: Arc<str>,
+}
+
+#[derive(Deserialize)]
+struct RawAllowed {
+    namespaces: Option<RawFrom>,
+    #[serde(default)]
+    kinds: Vec<RouteKind>,
+}
+
+#[derive(Deserialize)]
+struct RawFrom {
+    from: Option<Arc<str>>,
+    selector: Option<Selector>,
+}
+
+fn gateway(meta: Meta, spec: &Value) -> Result<Gateway, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        gateway_class_name: Arc<str>,
+        #[serde(default)]
+        listeners: Vec<RawListener>,
+    }
+    let raw: Raw = lift(spec)?;
+    Ok(Gateway {
+        meta,
+        class: raw.gateway_class_name,
+        listeners: raw.listeners.into_iter().map(listener).collect(),
+    })
+}
+
+fn listener(raw: RawListener) -> ListenerSpec {
+    let hostname = match raw.hostname.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some),
+    };
+    let allowed = raw.allowed_routes.map_or_else(AllowedRoutes::default, |allowed| AllowedRoutes {
+        from: allowed.namespaces.map_or(From::Same, |namespaces| match namespaces.from.as_deref() {
+            Some("All") => From::All,
+            Some("Selector") => From::Selector(namespaces.selector.unwrap_or_default()),
+            _ => From::Same,
+        }),
+        kinds: allowed.kinds,
+    });
+    let has_tls = raw.tls.is_some();
+    let (tls_mode, certificates) = raw.tls.map_or((TlsMode::Terminate, Vec::new()), |tls| {
+        (tls.mode, tls.certificate_refs.into_iter().map(certificate_ref).collect())
+    });
+    ListenerSpec {
+        name: raw.name,
+        port: raw.port,
+        protocol: raw.protocol,
+        hostname,
+        tls_mode,
+        certificates,
+        has_tls,
+        allowed,
+    }
+}
+
+fn certificate_ref(raw: RawCertificateRef) -> BackendRef {
+    let kind = raw.kind.unwrap_or_else(|| "Secret".into());
+    BackendRef { group: raw.group, kind, namespace: raw.namespace, name: raw.name, port: None }
+}
+
+fn route(meta: Meta, spec: &Value) -> Result<Route, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        #[serde(default)]
+        parent_refs: Vec<ParentRef>,
+        #[serde(default)]
+        hostnames: Vec<Arc<str>>,
+        rules: Option<Vec<Value>>,
+    }
+    let raw: Raw = lift(spec)?;
+    // HTTPRouteSpec.rules defaults to one rule that matches every path; GRPCRoute likewise matches every method.
+    let rules = raw.rules.unwrap_or_else(|| vec![Value::Object(serde_json::Map::new())]);
+    let kind = meta.key.kind;
+    let rules = rules
+        .iter()
+        .map(|json| {
+            if kind == Kind::GrpcRoute {
+                lift::<RawRule<GrpcMethod>>(json).map(|raw| rule(raw, RouteMatches::Grpc))
+            } else {
+                lift::<RawRule<HttpMatch>>(json).map(|raw| rule(raw, RouteMatches::Http))
+            }
+        })
+        .collect();
+    let hostnames = raw.hostnames.iter().map(|text| text.parse()).collect();
+    Ok(Route { meta, parents: raw.parent_refs, hostnames, rules })
+}
+
+fn rule<M: Default>(raw: RawRule<M>, wrap: impl FnOnce(Vec<M>) -> RouteMatches) -> Rule {
+    let matches = if raw.matches.is_empty() { vec![M::default()] } else { raw.matches };
+    let RawTimeouts { request, backend_request } = raw.timeouts;
+    Rule {
+        name: raw.name,
+        matches: wrap(matches),
+        filters: raw.filters,
+        backends: raw.backend_refs,
+        request_timeout: request,
+        backend_timeout: backend_request,
+        retry: raw.retry,
+        session_persistence: raw.session_persistence.is_some(),
+    }
+}
+
+fn grant(meta: Meta, spec: &Value) -> Result<ReferenceGrant, String> {
+    #[derive(Deserialize)]
+    struct Raw {
+        from: Vec<GrantFrom>,
+        to: Vec<GrantTo>,
+    }
+    let raw: Raw = lift(spec)?;
+    Ok(ReferenceGrant { meta, from: raw.from, to: raw.to })
+}
+
+fn service(meta: Meta, spec: &Value) -> Result<Service, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RawPort {
+        #[serde(default)]
+        name: Option<Arc<str>>,
+        port: u16,
+        app_protocol: Option<Arc<str>>,
+        protocol: Option<Arc<str>>,
+    }
+    #[derive(Deserialize)]
+    struct Raw {
+        #[serde(default)]
+        ports: Vec<RawPort>,
+        #[serde(rename = "type")]
+        type_: Option<Arc<str>>,
+    }
+    let raw: Raw = lift(spec)?;
+    let ports = raw.ports.into_iter().map(|port| ServicePort {
+        name: port.name.unwrap_or_default(),
+        port: port.port,
+        app_protocol: port.app_protocol,
+        tcp: port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"),
+    });
+    Ok(Service { meta, ports: ports.collect(), external_name: raw.type_.as_deref() == Some("ExternalName") })
+}
+
+fn slice(meta: Meta, raw_meta: &RawMeta, json: &Value) -> Result<EndpointSlice, String> {
+    #[derive(Deserialize)]
+    struct RawPort {
+        #[serde(default)]
+        name: Option<Arc<str>>,
+        port: Option<u16>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct RawConditions {
+        ready: Option<bool>,
+    }
+    #[derive(Deserialize)]
+    struct RawEndpoint {
+        addresses: Vec<Arc<str>>,
+        #[serde(default)]
+        conditions: RawConditions,
+        zone: Option<Arc<str>>,
+    }
+    #[derive(Deserialize)]
+    struct Raw {
+        #[serde(default)]
+        ports: Option<Vec<RawPort>>,
+        #[serde(default)]
+        endpoints: Option<Vec<RawEndpoint>>,
+    }
+    let raw: Raw = lift(json)?;
+    let service =
+        raw_meta.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name")).cloned();
+    let ports = raw.ports.unwrap_or_default().into_iter();
+    let ready =
+        raw.endpoints.unwrap_or_default().into_iter().filter(|one| one.conditions.ready.unwrap_or(true));
+    Ok(EndpointSlice {
+        meta,
+        service: service.unwrap_or_default(),
+        ports: ports
+            .filter_map(|port| port.port.map(|number| (port.name.unwrap_or_default(), number)))
+            .collect(),
+        // Addresses of one endpoint are interchangeable; the first one is used (EndpointSlice API).
+        ready: ready.filter_map(|one| Some((one.addresses.first()?.parse().ok()?, one.zone))).collect(),
+    })
+}
+
+fn secret(meta: Meta, json: &Value) -> Result<Secret, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        #[serde(rename = "type")]
+        type_: Option<Arc<str>>,
+        #[serde(default)]
+        data: Option<BTreeMap<String, String>>,
+        #[serde(default)]
+        string_data: Option<BTreeMap<String, String>>,
+    }
+    // The message of a type error could quote the value, so it is not passed on.
+    let raw: Raw = lift(json).map_err(|_| "data and stringData must map names to texts".to_owned())?;
+    let field = |name: &str| -> Result<Option<Arc<[u8]>>, String> {
+        if let Some(text) = raw.string_data.as_ref().and_then(|data| data.get(name)) {
+            return Ok(Some(text.as_bytes().into()));
+        }
+        let Some(text) = raw.data.as_ref().and_then(|data| data.get(name)) else { return Ok(None) };
+        let compact: String = text.split_ascii_whitespace().collect();
+        let bytes = base64::engine::general_purpose::STANDARD.decode(compact);
+        bytes.map(|bytes| Some(bytes.into())).map_err(|_| format!("data[{name:?}] is not base64"))
+    };
+    Ok(Secret {
+        meta,
+        certificate: field("tls.crt")?,
+        key: field("tls.key")?,
+        type_: raw.type_.clone().unwrap_or_else(|| "Opaque".into()),
+    })
+}
