@@ -1,1 +1,3 @@
 //! Tests against real things.
+
+pub mod echo;
