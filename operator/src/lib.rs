@@ -3,3 +3,5 @@
 //! This crate knows Kubernetes and knows no protobuf: it turns API objects into the IR of `portolan-xds`.
 
 pub mod model;
+pub mod resolve;
+pub mod world;

@@ -1,0 +1,167 @@
+//! Attachment: which listeners of a Gateway take a route, and under which hostnames.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use portolan_xds::ir::VirtualHostKey;
+
+use crate::{
+    model::{From, Hostname, ObjectKey, ParentRef, Route},
+    world::{Read, View},
+};
+
+use super::{Fault, ListenerOut, ListenersOut, Unit, engine::State};
+
+/// A route on a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttachOut {
+    /// One per parentRef to this Gateway, in order.
+    pub parents: Vec<ParentOutcome>,
+    /// Where its rules go, with the specificity of the hostname as the user wrote it.
+    pub hosts: BTreeMap<VirtualHostKey, Reverse<(bool, usize)>>,
+    /// Listeners that count it in attachedRoutes.
+    pub listeners: BTreeSet<Arc<str>>,
+}
+
+/// The outcome of one parentRef.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParentOutcome {
+    /// The reference as written.
+    pub parent: ParentRef,
+    /// Why it is not accepted.
+    pub fault: Option<Fault>,
+}
+
+/// The Gateways that a route refers to.
+pub(super) fn gateways_of(route: &Route) -> BTreeSet<ObjectKey> {
+    route.parents.iter().filter_map(|parent| gateway_of(route, parent)).collect()
+}
+
+fn gateway_of(route: &Route, parent: &ParentRef) -> Option<ObjectKey> {
+    let kind = crate::model::Kind::Gateway;
+    (*parent.group == *kind.group() && *parent.kind == *kind.as_str()).then(|| {
+        let namespace = parent.namespace.clone().unwrap_or_else(|| route.meta.key.namespace.clone());
+        ObjectKey::new(kind, namespace, parent.name.clone())
+    })
+}
+
+/// Resolves [`Unit::Attach`].
+pub(super) fn attach(
+    view: &View<'_>,
+    state: &State,
+    route: &ObjectKey,
+    gateway: &ObjectKey,
+) -> Option<AttachOut> {
+    view.record(Read::Output(Unit::Listeners(gateway.clone())));
+    let listeners = state.listeners(gateway)?;
+    let route = view.route(route)?;
+    let mut out = AttachOut { parents: Vec::new(), hosts: BTreeMap::new(), listeners: BTreeSet::new() };
+    for parent in route.parents.iter().filter(|parent| gateway_of(&route, parent).as_ref() == Some(gateway)) {
+        let fault = attach_parent(view, &route, gateway, parent, listeners, &mut out).err();
+        out.parents.push(ParentOutcome { parent: parent.clone(), fault });
+    }
+    Some(out)
+}
+
+fn attach_parent(
+    view: &View<'_>,
+    route: &Route,
+    gateway: &ObjectKey,
+    parent: &ParentRef,
+    all: &ListenersOut,
+    out: &mut AttachOut,
+) -> Result<(), Fault> {
+    let named = |one: &&ListenerOut| {
+        parent.section_name.as_ref().is_none_or(|name| *name == one.name)
+            && parent.port.is_none_or(|port| port == one.port)
+    };
+    let candidates: Vec<_> = all.listeners.iter().filter(named).collect();
+    if candidates.is_empty() {
+        let wanted = match (&parent.section_name, parent.port) {
+            (Some(name), Some(port)) => format!("named {name} on port {port}"),
+            (Some(name), None) => format!("named {name}"),
+            (None, Some(port)) => format!("on port {port}"),
+            (None, None) => "at all".to_owned(),
+        };
+        let known: Vec<_> = all.listeners.iter().map(|one| format!("{}:{}", one.name, one.port)).collect();
+        return Err(Fault::new(
+            "NoMatchingParent",
+            format!("{gateway} has no listener {wanted}; it has {}", known.join(", ")),
+        ));
+    }
+    let kind = route.meta.key.kind;
+    let allowed: Vec<_> = candidates
+        .into_iter()
+        .filter(|one| {
+            one.kinds.iter().any(|allowed| *allowed.kind == *kind.as_str() && *allowed.group == *kind.group())
+        })
+        .filter(|one| namespace_allowed(view, one, route, gateway))
+        .collect();
+    if allowed.is_empty() {
+        return Err(Fault::new(
+            "NotAllowedByListeners",
+            format!(
+                "no selected listener of {gateway} allows a {kind} from namespace {}: see its allowedRoutes",
+                route.meta.key.namespace
+            ),
+        ));
+    }
+    let hostnames: Vec<&Hostname> = route.hostnames.iter().filter_map(|name| name.as_ref().ok()).collect();
+    let mut attached = false;
+    for listener in allowed {
+        let meets = intersections(route, &hostnames, listener);
+        if meets.is_empty() {
+            continue;
+        }
+        attached = true;
+        out.listeners.insert(listener.name.clone());
+        let Some(table) = &listener.table else { continue };
+        for (host, original) in meets {
+            // Listener isolation: a host that belongs to a more specific listener is not this one's to serve.
+            let owner = all.owner(listener.port, host.as_ref());
+            if owner.is_none_or(|owner| owner.name != listener.name) {
+                continue;
+            }
+            let domain = host.as_ref().map_or_else(|| Arc::from("*"), Hostname::shared);
+            let key = VirtualHostKey { table: table.clone(), domain };
+            let rank = Hostname::specificity(original);
+            let entry = out.hosts.entry(key).or_insert(rank);
+            *entry = (*entry).min(rank);
+        }
+    }
+    if attached {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "NoMatchingListenerHostname",
+        format!("none of the route's hostnames meets a hostname of a selected listener of {gateway}"),
+    ))
+}
+
+/// The hosts of a route on a listener, each with the route's own hostname that gave it.
+fn intersections<'a>(
+    route: &Route,
+    hostnames: &[&'a Hostname],
+    listener: &ListenerOut,
+) -> Vec<(Option<Hostname>, Option<&'a Hostname>)> {
+    if route.hostnames.is_empty() {
+        return vec![(listener.hostname.clone(), None)];
+    }
+    let meet = |name: &&'a Hostname| match &listener.hostname {
+        None => Some((Some((*name).clone()), Some(*name))),
+        Some(own) => own.intersect(name).map(|host| (Some(host), Some(*name))),
+    };
+    hostnames.iter().filter_map(meet).collect()
+}
+
+fn namespace_allowed(view: &View<'_>, listener: &ListenerOut, route: &Route, gateway: &ObjectKey) -> bool {
+    let namespace = &route.meta.key.namespace;
+    match &listener.from {
+        From::All => true,
+        From::Same => *namespace == gateway.namespace,
+        From::Selector(selector) => selector.matches(&view.namespace_labels(namespace)),
+    }
+}

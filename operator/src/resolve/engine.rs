@@ -1,0 +1,260 @@
+//! The engine: which units exist, which are dirty, and what their outputs were.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use portolan_xds::ir::{Delta, VirtualHostKey};
+
+use super::{
+    ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
+    effects::Effects,
+    gateway,
+    host::{self, Members},
+    route, tls,
+};
+use crate::{
+    model::{Kind, Object, ObjectKey},
+    world::{Read, View, World},
+};
+
+/// Outputs and the indexes made from them: what units read of each other.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) outputs: HashMap<Unit, Output>,
+    pub(super) members: HashMap<VirtualHostKey, Members>,
+    pub(super) placements: HashMap<ObjectKey, Placement>,
+    /// Units of routes and classes panicked while they were resolved.
+    pub(super) panics: BTreeMap<Unit, String>,
+}
+
+macro_rules! typed_outputs {
+    ($($method:ident($unit:ident) -> $variant:ident: $type:ty),* $(,)?) => {$(
+        pub(super) fn $method(&self, key: &ObjectKey) -> Option<&Arc<$type>> {
+            match self.outputs.get(&Unit::$unit(key.clone())) {
+                Some(Output::$variant(out)) => Some(out),
+                _ => None,
+            }
+        }
+    )*};
+}
+
+impl State {
+    typed_outputs! {
+        class(Class) -> Class: ClassOut,
+        listeners(Listeners) -> Listeners: ListenersOut,
+        tls(Tls) -> Tls: TlsOut,
+        route(Route) -> Route: RouteOut,
+        chains(Chains) -> Chains: chains::ChainsOut,
+    }
+
+    pub(super) fn members(&self, key: &VirtualHostKey) -> Option<&Members> {
+        self.members.get(key)
+    }
+
+    pub(super) fn placement(&self, gateway: &ObjectKey) -> Option<&Placement> {
+        self.placements.get(gateway)
+    }
+
+    pub(super) fn attach(&self, route: &ObjectKey, gateway: &ObjectKey) -> Option<&Arc<attach::AttachOut>> {
+        match self.outputs.get(&Unit::Attach(route.clone(), gateway.clone())) {
+            Some(Output::Attach(out)) => Some(out),
+            _ => None,
+        }
+    }
+}
+
+/// What a batch of changes led to.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// What each Gateway's Envoys must be told.
+    pub deltas: BTreeMap<ObjectKey, Delta>,
+    /// Objects whose report may have changed.
+    pub reports: BTreeSet<ObjectKey>,
+    /// How many units ran: the measure that cost follows the change.
+    pub units_run: usize,
+}
+
+/// The incremental resolver. One writer calls it.
+#[derive(Debug, Default)]
+pub struct Engine {
+    pub(super) world: World,
+    pub(super) state: State,
+    pub(super) effects: Effects,
+    reads: HashMap<Unit, BTreeSet<Read>>,
+    readers: HashMap<Read, BTreeSet<Unit>>,
+    dirty: BTreeSet<Unit>,
+}
+
+impl Engine {
+    /// An engine that knows nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The World, to read.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Takes a batch of objects (new version, or `None` for removed) and resolves what they touch.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Option<Object>)>) -> Resolved {
+        let mut resolved = Resolved::default();
+        for (key, object) in changes {
+            self.follow_structure(&key, object.as_ref(), &mut resolved);
+            for read in self.world.put(&key, object) {
+                self.touch(&read);
+            }
+        }
+        self.settle(&mut resolved);
+        resolved
+    }
+
+    /// Tells which addresses a Gateway's ports got; `None` when its fleet is gone.
+    pub fn place(&mut self, gateway: &ObjectKey, placement: Option<Placement>) -> Resolved {
+        let mut resolved = Resolved::default();
+        if self.state.placements.get(gateway) != placement.as_ref() {
+            match placement {
+                Some(placement) => self.state.placements.insert(gateway.clone(), placement),
+                None => self.state.placements.remove(gateway),
+            };
+            self.touch(&Read::Placement(gateway.clone()));
+            self.settle(&mut resolved);
+        }
+        resolved
+    }
+
+    /// Gateways of ours, with the ports that their fleets should bind.
+    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<u16>> {
+        let gateways = self.world.keys().into_iter().filter(|key| key.kind == Kind::Gateway);
+        let ports = |out: &Arc<ListenersOut>| {
+            out.listeners.iter().filter(|one| one.table.is_some()).map(|one| one.port).collect()
+        };
+        gateways.filter_map(|key| self.state.listeners(&key).map(ports).map(|ports| (key, ports))).collect()
+    }
+
+    /// Units exist because objects exist; the rest of a unit's life follows from reads.
+    fn follow_structure(&mut self, key: &ObjectKey, new: Option<&Object>, resolved: &mut Resolved) {
+        resolved.reports.insert(key.clone());
+        match key.kind {
+            Kind::GatewayClass => _ = self.dirty.insert(Unit::Class(key.clone())),
+            Kind::Gateway => {
+                self.dirty.insert(Unit::Listeners(key.clone()));
+                self.dirty.insert(Unit::Tls(key.clone()));
+                self.dirty.insert(Unit::Chains(key.clone()));
+            }
+            Kind::HttpRoute | Kind::GrpcRoute => {
+                let parents = |object: Option<&Object>| match object {
+                    Some(Object::Route(route)) => attach::gateways_of(route),
+                    _ => BTreeSet::new(),
+                };
+                self.dirty.insert(Unit::Route(key.clone()));
+                let (old, new) = (parents(self.world.get(key)), parents(new));
+                for gateway in old.union(&new) {
+                    self.dirty.insert(Unit::Attach(key.clone(), gateway.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn touch(&mut self, read: &Read) {
+        if let Some(units) = self.readers.get(read) {
+            self.dirty.extend(units.iter().cloned());
+        }
+    }
+
+    fn settle(&mut self, resolved: &mut Resolved) {
+        while let Some(unit) = self.dirty.pop_first() {
+            resolved.units_run += 1;
+            let view = View::new(&self.world);
+            let state = &self.state;
+            // A panic is a bug; it must cost one unit, not the process. The unit keeps its last output.
+            let outcome = catch_unwind(AssertUnwindSafe(|| compute(&view, state, &unit)));
+            let reads = view.into_reads();
+            let new = match outcome {
+                Ok(output) => {
+                    self.state.panics.remove(&unit);
+                    output
+                }
+                Err(cause) => {
+                    let text = cause.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                    let text = text.or_else(|| cause.downcast_ref::<String>().cloned()).unwrap_or_default();
+                    self.state.panics.insert(unit.clone(), text);
+                    self.state.outputs.get(&unit).cloned().unwrap_or(Output::Nothing)
+                }
+            };
+            self.remember(&unit, reads, new == Output::Nothing);
+            let old = if new == Output::Nothing {
+                self.state.outputs.remove(&unit)
+            } else {
+                self.state.outputs.insert(unit.clone(), new.clone())
+            };
+            let old = old.unwrap_or(Output::Nothing);
+            if old == new {
+                continue;
+            }
+            let touched = self.effects.follow(&mut self.state, &unit, &old, &new, resolved);
+            self.dirty.extend(touched.units);
+            for read in touched.reads {
+                self.touch(&read);
+            }
+            self.touch(&Read::Output(unit));
+        }
+        for id in self.effects.finish(&self.state, resolved) {
+            for unit in [Unit::Cluster(id.clone()), Unit::Endpoints(id)] {
+                self.state.outputs.remove(&unit);
+                self.remember(&unit, BTreeSet::new(), true);
+            }
+        }
+    }
+
+    /// Replaces a unit's recorded reads. A unit that gave nothing is forgotten unless it waits for something that a
+    /// later object can answer: attachments wait for their Gateway, Gateways for their class and placement.
+    fn remember(&mut self, unit: &Unit, reads: BTreeSet<Read>, nothing: bool) {
+        let waits = match unit {
+            Unit::Attach(object, _) | Unit::Listeners(object) | Unit::Chains(object) => {
+                self.world.get(object).is_some()
+            }
+            _ => false,
+        };
+        let reads = if nothing && !waits { BTreeSet::new() } else { reads };
+        let old = if reads.is_empty() {
+            self.reads.remove(unit)
+        } else {
+            self.reads.insert(unit.clone(), reads.clone())
+        };
+        for gone in old.iter().flatten().filter(|read| !reads.contains(*read)) {
+            if let Some(units) = self.readers.get_mut(gone) {
+                units.remove(unit);
+                if units.is_empty() {
+                    self.readers.remove(gone);
+                }
+            }
+        }
+        for read in reads {
+            if old.as_ref().is_none_or(|old| !old.contains(&read)) {
+                self.readers.entry(read).or_default().insert(unit.clone());
+            }
+        }
+    }
+}
+
+fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
+    fn wrap<T>(out: Option<T>, variant: fn(Arc<T>) -> Output) -> Output {
+        out.map_or(Output::Nothing, |out| variant(Arc::new(out)))
+    }
+    match unit {
+        Unit::Class(key) => wrap(gateway::class(view, key), Output::Class),
+        Unit::Listeners(key) => wrap(gateway::listeners(view, state, key), Output::Listeners),
+        Unit::Tls(key) => wrap(tls::tls(view, key), Output::Tls),
+        Unit::Route(key) => wrap(route::route(view, key), Output::Route),
+        Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
+        Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
+        Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
+        Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
+        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, id))),
+    }
+}

@@ -1,0 +1,180 @@
+//! Filters: from the API to the IR.
+
+use std::sync::Arc;
+
+use portolan_xds::ir::{
+    Cors, CorsOrigin, Fraction, HeaderEdit, HeaderEdits, Millis, Mirror, PathMatch, PathRewrite, Redirect,
+    RedirectScheme, UrlRewrite,
+};
+
+use super::{
+    Fault,
+    backend::{self, ClusterId},
+};
+use crate::{
+    model::{
+        CorsFilter, Filter, HeaderModifier, MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Route,
+    },
+    world::View,
+};
+
+/// The filters of one position, put together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filters {
+    pub(super) request_headers: HeaderEdits,
+    pub(super) response_headers: HeaderEdits,
+    pub(super) cors: Option<Cors>,
+    pub(super) redirect: Option<RedirectFilter>,
+    pub(super) rewrite: Option<RewriteFilter>,
+    pub(super) mirrors: Vec<Mirror>,
+    pub(super) clusters: Vec<ClusterId>,
+    /// References of filters that cannot be followed.
+    pub(super) faults: Vec<Fault>,
+    /// A filter that Portolan does not have: the rule answers 500 (HTTPRouteFilter.extensionRef: must not be skipped).
+    pub(super) unknown: bool,
+}
+
+/// Reads the filters of one position. An error means that the rule cannot be expressed.
+pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Result<Filters, Fault> {
+    let mut out = Filters::default();
+    for filter in filters {
+        match filter {
+            Filter::RequestHeaderModifier { request_header_modifier } => {
+                out.request_headers = edits(request_header_modifier);
+            }
+            Filter::ResponseHeaderModifier { response_header_modifier } => {
+                out.response_headers = edits(response_header_modifier);
+            }
+            Filter::RequestMirror { request_mirror } => {
+                match backend::backend(view, route, &request_mirror.backend_ref) {
+                    Ok(cluster) => {
+                        out.mirrors
+                            .push(Mirror { cluster: cluster.name(), fraction: fraction(request_mirror) });
+                        out.clusters.push(cluster);
+                    }
+                    Err(fault) => out.faults.push(fault),
+                }
+            }
+            Filter::RequestRedirect { request_redirect } => out.redirect = Some(request_redirect.clone()),
+            Filter::UrlRewrite { url_rewrite } => out.rewrite = Some(url_rewrite.clone()),
+            Filter::Cors { cors } => out.cors = Some(self::cors(cors)),
+            Filter::ExtensionRef { extension_ref } => {
+                out.unknown = true;
+                out.faults
+                    .push(Fault::new("InvalidKind", format!("extensionRef {extension_ref}: no such filter")));
+            }
+            Filter::ExternalAuth {} => {
+                return Err(Fault::new("UnsupportedValue", "filter ExternalAuth is not supported yet"));
+            }
+        }
+    }
+    if out.redirect.is_some() && out.rewrite.is_some() {
+        return Err(Fault::new(
+            "IncompatibleFilters",
+            "RequestRedirect and URLRewrite cannot be used together",
+        ));
+    }
+    Ok(out)
+}
+
+fn edits(spec: &HeaderModifier) -> HeaderEdits {
+    let list = |headers: &[crate::model::Header]| {
+        let edit = |one: &crate::model::Header| HeaderEdit {
+            name: one.name.to_ascii_lowercase().into(),
+            value: one.value.clone(),
+        };
+        headers.iter().map(edit).collect()
+    };
+    HeaderEdits {
+        set: list(&spec.set),
+        add: list(&spec.add),
+        remove: spec.remove.iter().map(|name| Arc::from(name.to_ascii_lowercase())).collect(),
+    }
+}
+
+fn fraction(spec: &MirrorFilter) -> Option<Fraction> {
+    match (spec.percent, spec.fraction) {
+        (Some(percent), _) => Some(Fraction { numerator: percent.min(100), denominator: 100 }),
+        (None, Some(share)) => {
+            let denominator = share.denominator.max(1);
+            Some(Fraction { numerator: share.numerator.min(denominator), denominator })
+        }
+        (None, None) => None,
+    }
+}
+
+/// Whether a rewrite or redirect depends on the prefix of the match.
+pub(super) fn needs_prefix(filters: &Filters) -> bool {
+    let prefix = |path: Option<&PathModifier>| matches!(path, Some(PathModifier::ReplacePrefixMatch { .. }));
+    prefix(filters.rewrite.as_ref().and_then(|one| one.path.as_ref()))
+        || prefix(filters.redirect.as_ref().and_then(|one| one.path.as_ref()))
+}
+
+fn path(spec: Option<&PathModifier>, matched: &PathMatch) -> Result<Option<PathRewrite>, Fault> {
+    Ok(match (spec, matched) {
+        (None, _) => None,
+        (Some(PathModifier::ReplaceFullPath { replace_full_path }), _) => {
+            Some(PathRewrite::Full(replace_full_path.clone()))
+        }
+        (Some(PathModifier::ReplacePrefixMatch { replace_prefix_match }), PathMatch::Prefix(prefix)) => {
+            Some(PathRewrite::Prefix { matched: prefix.clone(), replacement: replace_prefix_match.clone() })
+        }
+        (Some(PathModifier::ReplacePrefixMatch { .. }), _) => {
+            return Err(Fault::new(
+                "UnsupportedValue",
+                "ReplacePrefixMatch needs a match of type PathPrefix",
+            ));
+        }
+    })
+}
+
+/// A rewrite for one match.
+pub(super) fn rewrite(spec: Option<&RewriteFilter>, matched: &PathMatch) -> Result<UrlRewrite, Fault> {
+    let Some(spec) = spec else { return Ok(UrlRewrite::default()) };
+    Ok(UrlRewrite { hostname: spec.hostname.clone(), path: path(spec.path.as_ref(), matched)? })
+}
+
+/// A redirect for one match.
+pub(super) fn redirect(spec: &RedirectFilter, matched: &PathMatch) -> Result<Redirect, Fault> {
+    let scheme = match spec.scheme.as_deref() {
+        None => None,
+        Some("http") => Some(RedirectScheme::Http),
+        Some("https") => Some(RedirectScheme::Https),
+        Some(other) => {
+            return Err(Fault::new(
+                "UnsupportedValue",
+                format!("requestRedirect.scheme {other:?}: expected http or https"),
+            ));
+        }
+    };
+    let status = spec.status_code.unwrap_or(302);
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        return Err(Fault::new(
+            "UnsupportedValue",
+            format!("requestRedirect.statusCode {status}: expected 301, 302, 303, 307 or 308"),
+        ));
+    }
+    Ok(Redirect {
+        scheme,
+        hostname: spec.hostname.clone(),
+        port: spec.port,
+        path: path(spec.path.as_ref(), matched)?,
+        status,
+    })
+}
+
+fn cors(spec: &CorsFilter) -> Cors {
+    let origin = |text: &Arc<str>| match &**text {
+        "*" => CorsOrigin::Any,
+        wildcard if wildcard.contains('*') => CorsOrigin::Wildcard(text.clone()),
+        _ => CorsOrigin::Exact(text.clone()),
+    };
+    Cors {
+        allow_origins: spec.allow_origins.iter().map(origin).collect(),
+        allow_methods: spec.allow_methods.clone(),
+        allow_headers: spec.allow_headers.clone(),
+        expose_headers: spec.expose_headers.clone(),
+        allow_credentials: spec.allow_credentials.unwrap_or(false),
+        max_age: Millis(spec.max_age.unwrap_or(5).saturating_mul(1_000)),
+    }
+}

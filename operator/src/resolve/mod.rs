@@ -1,0 +1,37 @@
+//! Resolving: from the World to the IR and the reports. Pure: no I/O, no clock, no randomness.
+//!
+//! Work is cut into [`Unit`]s. A unit reads through a recording [`View`](crate::world::View); the [`Engine`] runs again
+//! exactly those units whose recorded reads changed, in the fixed order of stages, and stops where an output is equal
+//! to the one before (docs/decisions/0003).
+
+mod attach;
+mod backend;
+mod chains;
+mod effects;
+mod engine;
+mod filters;
+mod gateway;
+mod grant;
+mod host;
+mod matches;
+mod report;
+mod route;
+mod tls;
+mod unit;
+
+pub use attach::{AttachOut, ParentOutcome};
+pub use backend::ClusterId;
+pub use chains::{ChainsOut, Placement};
+pub use engine::{Engine, Resolved};
+pub use gateway::{ClassOut, Fault, ListenerOut, ListenersOut};
+pub use grant::{Granted, RefError, RefFrom};
+pub use report::{
+    ClassReport, Condition, GatewayReport, ListenerReport, ParentReport, Programmed, Report, RouteReport,
+    Status,
+};
+pub use route::{RouteOut, RuleOut};
+pub use tls::{ListenerTls, TlsOut};
+pub use unit::{Output, Unit};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! A route's rules: matches, filters and backends, the same for every parent.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use portolan_xds::ir::{
+    Action, Arm, Backend, Millis, PathMatch, Retry, RouteMatch, Target, Timeouts, UrlRewrite,
+};
+
+use super::{
+    ClusterId, Fault, backend,
+    filters::{self, Filters},
+    matches::{self, Precedence},
+};
+use crate::{
+    model::{Kind, ObjectKey, Route, RouteMatches, Rule, WeightedRef, parse_duration},
+    world::View,
+};
+
+/// A route, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteOut {
+    /// metadata.generation.
+    pub generation: i64,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// Rules that can be served.
+    pub rules: Vec<RuleOut>,
+    /// References that cannot be followed; the first one gives the reason of ResolvedRefs.
+    pub unresolved: Vec<Fault>,
+    /// Rules that cannot be expressed and are dropped, by position.
+    pub dropped: Vec<(usize, Fault)>,
+    /// Backends that rules and mirrors use.
+    pub clusters: BTreeSet<ClusterId>,
+}
+
+/// A rule, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleOut {
+    /// Its position in the route.
+    pub index: usize,
+    /// Its name, for people.
+    pub name: Arc<str>,
+    /// Its matches with what happens then.
+    pub matches: Vec<(RouteMatch, Precedence, Arc<Action>)>,
+}
+
+/// Resolves [`super::Unit::Route`].
+pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
+    let route = view.route(key)?;
+    let mut out = RouteOut {
+        generation: route.meta.generation,
+        created: route.meta.created,
+        rules: Vec::new(),
+        unresolved: Vec::new(),
+        dropped: Vec::new(),
+        clusters: BTreeSet::new(),
+    };
+    for (index, rule) in route.rules.iter().enumerate() {
+        let resolved = match rule {
+            Ok(rule) => resolve_rule(view, &route, index, rule, &mut out),
+            Err(message) => Err(Fault::new("UnsupportedValue", message.clone())),
+        };
+        match resolved {
+            Ok(rule) => out.rules.push(rule),
+            Err(fault) => out.dropped.push((index, fault)),
+        }
+    }
+    Some(out)
+}
+
+fn resolve_rule(
+    view: &View<'_>,
+    route: &Route,
+    index: usize,
+    rule: &Rule,
+    out: &mut RouteOut,
+) -> Result<RuleOut, Fault> {
+    let unsupported = |message: String| Fault::new("UnsupportedValue", message);
+    if rule.session_persistence {
+        return Err(unsupported("sessionPersistence is not supported yet".into()));
+    }
+    let parsed: Vec<(RouteMatch, Precedence)> = match &rule.matches {
+        RouteMatches::Http(specs) => specs.iter().map(matches::http).collect::<Result<_, _>>(),
+        RouteMatches::Grpc(specs) => specs.iter().map(matches::grpc).collect::<Result<_, _>>(),
+    }
+    .map_err(unsupported)?;
+    let rule_filters = filters::collect(view, route, &rule.filters)?;
+    let mut arms = Vec::new();
+    for reference in &rule.backends {
+        arms.push((reference, resolve_arm(view, route, reference)?));
+    }
+    let parts = Parts { route, rule, filters: &rule_filters, arms: &arms };
+    let per_match = filters::needs_prefix(&rule_filters)
+        || arms.iter().any(|(_, arm)| filters::needs_prefix(&arm.filters));
+    let mut shared: Option<Arc<Action>> = None;
+    let mut resolved = Vec::new();
+    for (matching, precedence) in parsed {
+        let action = match &shared {
+            Some(action) if !per_match => action.clone(),
+            _ => shared.insert(Arc::new(parts.action(&matching.path)?)).clone(),
+        };
+        resolved.push((matching, precedence, action));
+    }
+    out.unresolved.extend(rule_filters.faults.iter().cloned());
+    out.clusters.extend(rule_filters.clusters.iter().cloned());
+    for (_, arm) in arms {
+        out.unresolved.extend(arm.filters.faults);
+        out.clusters.extend(arm.filters.clusters);
+        match arm.cluster {
+            Ok(cluster) if arm.weight > 0 => _ = out.clusters.insert(cluster),
+            Ok(_) => {}
+            Err(fault) => out.unresolved.push(fault),
+        }
+    }
+    let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
+    Ok(RuleOut { index, name: format!("{}/{name}", route.meta.key).into(), matches: resolved })
+}
+
+struct ArmParts {
+    weight: u32,
+    cluster: Result<ClusterId, Fault>,
+    filters: Filters,
+}
+
+fn resolve_arm(view: &View<'_>, route: &Route, reference: &WeightedRef) -> Result<ArmParts, Fault> {
+    Ok(ArmParts {
+        weight: reference.weight,
+        cluster: backend::backend(view, route, &reference.reference),
+        filters: filters::collect(view, route, &reference.filters)?,
+    })
+}
+
+struct Parts<'a> {
+    route: &'a Route,
+    rule: &'a Rule,
+    filters: &'a Filters,
+    arms: &'a [(&'a WeightedRef, ArmParts)],
+}
+
+impl Parts<'_> {
+    fn action(&self, matched: &PathMatch) -> Result<Action, Fault> {
+        Ok(Action {
+            request_headers: self.filters.request_headers.clone(),
+            response_headers: self.filters.response_headers.clone(),
+            cors: self.filters.cors.clone(),
+            target: self.target(matched)?,
+        })
+    }
+
+    fn target(&self, matched: &PathMatch) -> Result<Target, Fault> {
+        if self.filters.unknown {
+            return Ok(self.answer("the rule has a filter that does not exist"));
+        }
+        if let Some(redirect) = &self.filters.redirect {
+            return Ok(Target::Redirect(filters::redirect(redirect, matched)?));
+        }
+        let mut arms = Vec::new();
+        for (_, arm) in self.arms.iter().filter(|(_, arm)| arm.weight > 0) {
+            arms.push(arm_ir(arm, matched)?);
+        }
+        if self.arms.is_empty() {
+            return Ok(self.answer("the rule has no backends"));
+        }
+        if arms.is_empty() {
+            return Ok(self.answer("all weights of the rule are 0"));
+        }
+        if arms.iter().all(|arm| arm.backend == Backend::Invalid) {
+            return Ok(self.answer("no backend of the rule can be resolved"));
+        }
+        Ok(Target::Forward {
+            arms,
+            rewrite: filters::rewrite(self.filters.rewrite.as_ref(), matched)?,
+            mirrors: self.filters.mirrors.clone(),
+            timeouts: self.timeouts()?,
+            retry: self.retry()?,
+        })
+    }
+
+    /// HTTPRouteRule.backendRefs: 500. GRPCRouteRule.backendRefs: UNAVAILABLE, which gRPC clients read from a 503.
+    fn answer(&self, body: &str) -> Target {
+        let status = if self.route.meta.key.kind == Kind::GrpcRoute { 503 } else { 500 };
+        Target::Answer { status, body: body.into() }
+    }
+
+    fn timeouts(&self) -> Result<Timeouts, Fault> {
+        let parse = |field: &str, text: &Option<Arc<str>>| -> Result<Option<Millis>, Fault> {
+            let parsed = text.as_deref().map(parse_duration).transpose();
+            parsed.map_err(|error| Fault::new("UnsupportedValue", format!("timeouts.{field}: {error}")))
+        };
+        let (request, backend_request) = (
+            parse("request", &self.rule.request_timeout)?,
+            parse("backendRequest", &self.rule.backend_timeout)?,
+        );
+        Ok(Timeouts { request, backend_request })
+    }
+
+    fn retry(&self) -> Result<Option<Retry>, Fault> {
+        let Some(spec) = &self.rule.retry else { return Ok(None) };
+        let backoff = spec.backoff.as_deref().map(parse_duration).transpose();
+        let backoff =
+            backoff.map_err(|error| Fault::new("UnsupportedValue", format!("retry.backoff: {error}")))?;
+        let mut codes = spec.codes.clone();
+        codes.sort_unstable();
+        codes.dedup();
+        Ok(Some(Retry { attempts: spec.attempts.unwrap_or(1), codes, backoff }))
+    }
+}
+
+fn arm_ir(arm: &ArmParts, matched: &PathMatch) -> Result<Arm, Fault> {
+    let filters = &arm.filters;
+    let rewrite: Option<UrlRewrite> =
+        filters.rewrite.as_ref().map(|spec| filters::rewrite(Some(spec), matched)).transpose()?;
+    let backend = match &arm.cluster {
+        Ok(cluster) if !filters.unknown => Backend::Cluster(cluster.name()),
+        _ => Backend::Invalid,
+    };
+    Ok(Arm {
+        weight: arm.weight,
+        backend,
+        request_headers: filters.request_headers.clone(),
+        response_headers: filters.response_headers.clone(),
+        rewrite,
+        mirrors: filters.mirrors.clone(),
+        cors: filters.cors.clone(),
+        redirect: filters.redirect.as_ref().map(|spec| filters::redirect(spec, matched)).transpose()?,
+    })
+}

@@ -1,0 +1,112 @@
+//! A Gateway's certificates.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use portolan_xds::ir::{self, SecretBody};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+
+use super::{
+    Fault, RefFrom,
+    grant::{RefError, resolve_ref},
+};
+use crate::{
+    model::{BackendRef, Kind, ObjectKey, Secret},
+    world::View,
+};
+
+/// The certificates of a Gateway's listeners.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsOut {
+    /// By listener name; listeners without TLS are absent.
+    pub listeners: BTreeMap<Arc<str>, ListenerTls>,
+    /// Everything that goes out over SDS.
+    pub secrets: BTreeMap<ir::SecretName, Arc<ir::Secret>>,
+}
+
+/// The certificates of one listener.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListenerTls {
+    /// SDS names of those that can be used, in the listener's order.
+    pub certificates: Vec<ir::SecretName>,
+    /// What is wrong with the others; the first one gives the reason.
+    pub faults: Vec<Fault>,
+}
+
+/// Resolves [`super::Unit::Tls`].
+pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
+    let gateway = view.gateway(key)?;
+    let mut out = TlsOut::default();
+    for listener in gateway.listeners.iter().filter(|one| &*one.protocol == "HTTPS") {
+        let mut tls = ListenerTls::default();
+        if listener.certificates.is_empty() {
+            tls.faults.push(Fault::new(
+                "InvalidCertificateRef",
+                "tls.certificateRefs: HTTPS needs at least one certificate",
+            ));
+        }
+        for reference in &listener.certificates {
+            match certificate(view, key, reference) {
+                Ok(secret) => {
+                    tls.certificates.push(secret.name.clone());
+                    out.secrets.insert(secret.name.clone(), Arc::new(secret));
+                }
+                Err(fault) => tls.faults.push(fault),
+            }
+        }
+        out.listeners.insert(listener.name.clone(), tls);
+    }
+    Some(out)
+}
+
+fn certificate(view: &View<'_>, gateway: &ObjectKey, reference: &BackendRef) -> Result<ir::Secret, Fault> {
+    let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
+    if !reference.group.is_empty() || *reference.kind != *Kind::Secret.as_str() {
+        return Err(invalid(format!(
+            "certificateRef {}/{} {}: expected a Secret of the core group",
+            reference.group, reference.kind, reference.name
+        )));
+    }
+    let from = RefFrom { kind: Kind::Gateway, namespace: &gateway.namespace };
+    let secret: Arc<Secret> = resolve_ref(view, &from, reference.namespace.as_ref(), &reference.name)
+        .map_err(|error| match error {
+            RefError::NotPermitted { .. } => Fault::new("RefNotPermitted", error.to_string()),
+            RefError::NotFound(_) => invalid(error.to_string()),
+        })?
+        .into_inner();
+    let key = &secret.meta.key;
+    let (chain, private) = read_pair(&secret).map_err(|message| invalid(format!("{key}: {message}")))?;
+    let name = format!("{}/{}", key.namespace, key.name).into();
+    Ok(ir::Secret { name, body: SecretBody::Certificate { chain, key: private } })
+}
+
+/// The chain and key as PEM, after everything that Envoy would reject has been checked.
+fn read_pair(secret: &Secret) -> Result<(Arc<str>, Arc<str>), String> {
+    if &*secret.type_ != "kubernetes.io/tls" {
+        return Err(format!("type is {}, expected kubernetes.io/tls", secret.type_));
+    }
+    let text = |field: &str, bytes: &Option<Arc<[u8]>>| -> Result<String, String> {
+        let bytes = bytes.as_deref().ok_or_else(|| format!("{field} is missing"))?;
+        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| format!("{field} is not PEM"))
+    };
+    let (chain, key) = (text("tls.crt", &secret.certificate)?, text("tls.key", &secret.key)?);
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("tls.crt is not PEM: {error}"))?;
+    let Some(leaf) = certificates.first() else { return Err("tls.crt holds no certificate".into()) };
+    if let Err(error) = x509_parser::parse_x509_certificate(leaf) {
+        return Err(format!("tls.crt: its first certificate does not parse: {error}"));
+    }
+    // The message of a failed key never quotes the key.
+    let private =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "tls.key holds no private key in PEM")?;
+    let signer = rustls::crypto::ring::sign::any_supported_type(&private).map_err(
+        |_| "tls.key is of an unsupported kind: expected RSA (2048 bits or more), ECDSA or Ed25519",
+    )?;
+    match rustls::sign::CertifiedKey::new(certificates, signer).keys_match() {
+        Ok(()) => Ok((chain.into(), key.into())),
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok((chain.into(), key.into()))
+        }
+        Err(_) => Err("tls.key is not the key of tls.crt's first certificate".into()),
+    }
+}

@@ -1,0 +1,24 @@
+//! What resolving can ask for, as a value: the currency of dependency tracking.
+
+use std::sync::Arc;
+
+use portolan_xds::ir::VirtualHostKey;
+
+use crate::{model::ObjectKey, resolve::Unit};
+
+/// One question that a unit asked while it was resolved, also when the answer was "nothing".
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Read {
+    /// The object of this key.
+    Object(ObjectKey),
+    /// The ReferenceGrants of a namespace.
+    GrantsInto(Arc<str>),
+    /// The EndpointSlices of a Service: namespace and name.
+    SlicesOf(Arc<str>, Arc<str>),
+    /// The output of an earlier unit.
+    Output(Unit),
+    /// Which routes share a virtual host, and what its listeners want of it.
+    MembersOf(VirtualHostKey),
+    /// Which addresses a Gateway's ports got.
+    Placement(ObjectKey),
+}

@@ -1,0 +1,93 @@
+//! Reading with a memory.
+
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
+
+use super::{Read, World};
+use crate::model::{
+    EndpointSlice, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey, ReferenceGrant, Route, Secret,
+    Service,
+};
+
+/// A view of the World that records every read of one unit.
+#[derive(Debug)]
+pub struct View<'w> {
+    world: &'w World,
+    reads: RefCell<BTreeSet<Read>>,
+}
+
+macro_rules! typed_reads {
+    ($($(#[$doc:meta])* $method:ident: $variant:ident -> $type:ty),* $(,)?) => {$(
+        $(#[$doc])*
+        pub fn $method(&self, key: &ObjectKey) -> Option<Arc<$type>> {
+            match self.object(key) {
+                Some(Object::$variant(object)) => Some(object.clone()),
+                _ => None,
+            }
+        }
+    )*};
+}
+
+impl<'w> View<'w> {
+    /// A view without reads.
+    pub fn new(world: &'w World) -> Self {
+        Self { world, reads: RefCell::default() }
+    }
+
+    /// Records a read that something else answers.
+    pub fn record(&self, read: Read) {
+        self.reads.borrow_mut().insert(read);
+    }
+
+    /// All reads so far.
+    pub fn into_reads(self) -> BTreeSet<Read> {
+        self.reads.into_inner()
+    }
+
+    fn object(&self, key: &ObjectKey) -> Option<&'w Object> {
+        self.record(Read::Object(key.clone()));
+        self.world.get(key)
+    }
+
+    typed_reads! {
+        /// A GatewayClass.
+        gateway_class: GatewayClass -> GatewayClass,
+        /// A Gateway.
+        gateway: Gateway -> Gateway,
+        /// A route of any kind.
+        route: Route -> Route,
+        /// A Service.
+        service: Service -> Service,
+        /// A Secret. Call it only with a reference that was granted: see `resolve::grant`.
+        secret: Secret -> Secret,
+        /// A Namespace.
+        namespace: Namespace -> Namespace,
+    }
+
+    /// The labels of a namespace, declared or not.
+    pub fn namespace_labels(&self, name: &Arc<str>) -> std::collections::BTreeMap<Arc<str>, Arc<str>> {
+        let key = ObjectKey::new(Kind::Namespace, "", name.clone());
+        self.namespace(&key).map_or_else(|| Namespace::default_labels(name), |found| found.labels.clone())
+    }
+
+    /// The ReferenceGrants of a namespace.
+    pub fn grants_into(&self, namespace: &Arc<str>) -> Vec<Arc<ReferenceGrant>> {
+        self.record(Read::GrantsInto(namespace.clone()));
+        let keys = self.world.grants.get(namespace).into_iter().flatten();
+        keys.filter_map(|key| match self.world.get(key) {
+            Some(Object::ReferenceGrant(grant)) => Some(grant.clone()),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// The EndpointSlices of a Service.
+    pub fn slices_of(&self, namespace: &Arc<str>, service: &Arc<str>) -> Vec<Arc<EndpointSlice>> {
+        self.record(Read::SlicesOf(namespace.clone(), service.clone()));
+        let keys = self.world.slices.get(&(namespace.clone(), service.clone())).into_iter().flatten();
+        keys.filter_map(|key| match self.world.get(key) {
+            Some(Object::EndpointSlice(slice)) => Some(slice.clone()),
+            _ => None,
+        })
+        .collect()
+    }
+}
