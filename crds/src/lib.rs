@@ -1,1 +1,12 @@
 //! Every custom resource type that Portolan reads or writes, in one place.
+//!
+//! - [`gateway`] and [`core`]: the typed kinds.
+//! - [`schema`]: the schema of each kind, for checking files without an API server.
+//! - [`conditions`], [`features`], [`names`]: the fixed words.
+
+pub mod conditions;
+pub mod core;
+pub mod features;
+pub mod gateway;
+pub mod names;
+pub mod schema;
