@@ -54,7 +54,7 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     let meta = Meta {
         key: ObjectKey { kind, namespace, name: raw.name.clone() },
         generation: raw.generation.unwrap_or(0),
-        created: raw.creation_timestamp.map_or(0, |time| time.as_second()),
+        created: raw.creation_timestamp.map_or(0, jiff::Timestamp::as_second),
     };
     let key = meta.key.clone();
     let empty = Value::Object(serde_json::Map::new());

@@ -47,7 +47,7 @@ impl Effects {
             Unit::Tls(gateway) => _ = resolved.reports.insert(gateway.clone()),
             Unit::Route(route) => _ = resolved.reports.insert(route.clone()),
             Unit::Attach(route, gateway) => {
-                self.attach(state, (route, gateway), (old, new), resolved, &mut touched)
+                self.attach(state, (route, gateway), (old, new), resolved, &mut touched);
             }
             Unit::Chains(gateway) => {
                 resolved.reports.insert(gateway.clone());

@@ -23,7 +23,7 @@ pub struct Precedence {
 pub(super) fn http(spec: &HttpMatch) -> Result<(RouteMatch, Precedence), String> {
     let path = path(&spec.path)?;
     let headers = headers(&spec.headers)?;
-    let query = distinct(&spec.query_params, |name| name.to_owned())
+    let query = distinct(&spec.query_params, str::to_owned)
         .into_iter()
         .map(|(name, values)| Ok(QueryMatch { name, value: string(values, "query parameter")? }))
         .collect::<Result<Vec<_>, String>>()?;

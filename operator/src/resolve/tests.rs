@@ -171,8 +171,8 @@ impl Rig {
     }
 }
 
-fn is(found: (String, String), status: &str, reason: &str) {
-    assert_eq!((found.0.as_str(), found.1.as_str()), (status, reason));
+fn is((found, why): (String, String), status: &str, reason: &str) {
+    assert_eq!((found, why), (status.to_owned(), reason.to_owned()));
 }
 
 fn http_route(name: &str, rest: &str) -> String {
