@@ -40,7 +40,8 @@ pub(super) fn gateways_of(route: &Route) -> BTreeSet<ObjectKey> {
     route.parents.iter().filter_map(|parent| gateway_of(route, parent)).collect()
 }
 
-fn gateway_of(route: &Route, parent: &ParentRef) -> Option<ObjectKey> {
+/// The Gateway that a parentRef names, if it names one.
+pub(super) fn gateway_of(route: &Route, parent: &ParentRef) -> Option<ObjectKey> {
     let kind = crate::model::Kind::Gateway;
     (*parent.group == *kind.group() && *parent.kind == *kind.as_str()).then(|| {
         let namespace = parent.namespace.clone().unwrap_or_else(|| route.meta.key.namespace.clone());

@@ -9,6 +9,9 @@ use crate::model::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact
 /// A regular expression may compile to at most this many bytes: enough for any path, too little to hurt.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
+/// The place of a gRPC method without a service, between prefixes and matches of any path.
+const METHOD_ONLY: u8 = 3;
+
 /// The part of a rank that a match decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Precedence {
@@ -37,7 +40,15 @@ pub(super) fn grpc(spec: &GrpcMethod) -> Result<(RouteMatch, Precedence), String
     let headers = headers(&spec.headers)?;
     let path = spec.method.as_ref().map_or(Ok(PathMatch::Any), grpc_path)?;
     let matches = RouteMatch { path, method: None, headers, query: Vec::new(), grpc: true };
-    let precedence = precedence(&matches);
+    let mut precedence = precedence(&matches);
+    // GRPCRouteRule.matches: characters of the service decide before characters of the method, so that a method without
+    // a service comes behind every service, though it is an expression on the wire.
+    if let Some(GrpcName { comparison: RegexOrExact::Exact, service: None, method: Some(method) }) =
+        &spec.method
+    {
+        precedence.path_kind = METHOD_ONLY;
+        precedence.path_length = Reverse(method.len());
+    }
     Ok((matches, precedence))
 }
 
@@ -64,9 +75,9 @@ fn grpc_path(name: &GrpcName) -> Result<PathMatch, String> {
 fn precedence(matches: &RouteMatch) -> Precedence {
     let (path_kind, path_length) = match &matches.path {
         PathMatch::Exact(path) => (0, path.len()),
-        PathMatch::Prefix(path) => (1, path.len()),
-        PathMatch::Regex(path) => (2, path.len()),
-        PathMatch::Any => (3, 0),
+        PathMatch::Regex(path) => (1, path.len()),
+        PathMatch::Prefix(path) => (2, path.len()),
+        PathMatch::Any => (4, 0),
     };
     Precedence {
         path_kind,

@@ -1,7 +1,7 @@
 //! Reports: the status of an object exactly as it would be written to a cluster, less the transition times that the
 //! writer keeps.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -276,21 +276,20 @@ impl Engine {
     ) -> Option<RouteReport> {
         let Some(Object::Route(model)) = self.world.get(key) else { return None };
         let out = self.state.route(key)?;
-        let by_gateway: BTreeMap<_, _> = attach::gateways_of(model)
-            .into_iter()
-            .filter_map(|gateway| self.state.attach(key, &gateway).map(|attached| (gateway, attached)))
-            .collect();
         let mut parents = Vec::new();
-        for (gateway, attached) in by_gateway {
-            for parent in &attached.parents {
-                let conditions =
-                    self.parent_conditions(out, key, parent.fault.as_ref(), &|| programmed(key, &gateway));
-                parents.push(ParentReport {
-                    parent_ref: parent.parent.clone(),
-                    controller_name: CONTROLLER,
-                    conditions,
-                });
-            }
+        for parent in &model.parents {
+            let Some(gateway) = attach::gateway_of(model, parent) else { continue };
+            let Some(attached) = self.state.attach(key, &gateway) else { continue };
+            let Some(outcome) = attached.parents.iter().find(|outcome| outcome.parent == *parent) else {
+                continue;
+            };
+            let conditions =
+                self.parent_conditions(out, key, outcome.fault.as_ref(), &|| programmed(key, &gateway));
+            parents.push(ParentReport {
+                parent_ref: parent.clone(),
+                controller_name: CONTROLLER,
+                conditions,
+            });
         }
         Some(RouteReport { parents })
     }

@@ -33,7 +33,8 @@ pub struct VirtualHost {
 pub struct RouteRank {
     /// An exact original hostname before a wildcard, longer before shorter, none last.
     pub hostname: Reverse<(bool, usize)>,
-    /// 0 exact, 1 prefix, 2 regular expression, 3 any. The API leaves the place of expressions open.
+    /// 0 exact, 1 regular expression, 2 prefix, 3 gRPC method without a service, 4 any. The API leaves the place of
+    /// expressions open: behind prefixes, a rule for `/` would hide them all.
     pub path_kind: u8,
     /// Characters of the path.
     pub path_length: Reverse<usize>,
@@ -56,7 +57,8 @@ pub struct RouteRank {
 /// One way to match and what to do then. A rule with several matches becomes several routes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
-    /// Its precedence; unique in its virtual host.
+    /// Its precedence; unique in its virtual host. Not shown: the order of routes shows it.
+    #[serde(skip)]
     pub rank: RouteRank,
     /// The object that it came from.
     pub origin: Origin,
