@@ -4,6 +4,8 @@
 
 pub mod ir;
 mod key;
+pub mod lower;
+pub mod program;
 pub mod store;
 
 pub use key::{GatewayKey, InvalidGatewayKey};

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Millis, Origin, SecretName};
 
@@ -10,7 +10,7 @@ use super::{Millis, Origin, SecretName};
 pub type ClusterName = Arc<str>;
 
 /// How to speak to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AppProtocol {
     /// HTTP/1.1, with WebSocket upgrades allowed.
     Http1,
@@ -21,7 +21,7 @@ pub enum AppProtocol {
 }
 
 /// One backend: a Service port under one policy. Its endpoints are a piece of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// The xDS name.
     pub name: ClusterName,
@@ -36,7 +36,7 @@ pub struct Cluster {
 }
 
 /// TLS towards a backend (BackendTLSPolicy).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamTls {
     /// The server name sent, and verified unless `subject_alt_names` is given.
     pub server_name: Arc<str>,
@@ -49,7 +49,7 @@ pub struct UpstreamTls {
 }
 
 /// Which authorities a backend's certificate may come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpstreamTrust {
     /// The system's.
     System,
@@ -58,14 +58,14 @@ pub enum UpstreamTrust {
 }
 
 /// The addresses behind a cluster. Always sent, also when empty: Envoy waits for what is missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Sorted and distinct.
     pub endpoints: Vec<Endpoint>,
 }
 
 /// One address behind a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,

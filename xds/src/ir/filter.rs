@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ClusterName, Millis};
 
 /// One header and its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderEdit {
     /// Lower case.
     pub name: Arc<str>,
@@ -16,7 +16,7 @@ pub struct HeaderEdit {
 }
 
 /// `RequestHeaderModifier` or `ResponseHeaderModifier`: set overwrites, add appends, remove removes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderEdits {
     /// Overwrite or create.
     pub set: Vec<HeaderEdit>,
@@ -34,7 +34,7 @@ impl HeaderEdits {
 }
 
 /// How a path is replaced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathRewrite {
     /// The whole path; the query is kept.
     Full(Arc<str>),
@@ -48,7 +48,7 @@ pub enum PathRewrite {
 }
 
 /// `URLRewrite`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UrlRewrite {
     /// The Host header that the backend sees.
     pub hostname: Option<Arc<str>>,
@@ -57,7 +57,7 @@ pub struct UrlRewrite {
 }
 
 /// The scheme of a redirect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RedirectScheme {
     /// `http`
     Http,
@@ -66,7 +66,7 @@ pub enum RedirectScheme {
 }
 
 /// `RequestRedirect`. What is absent is kept from the request; the port rule is in [`Redirect::port`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {
     /// New scheme.
     pub scheme: Option<RedirectScheme>,
@@ -82,7 +82,7 @@ pub struct Redirect {
 }
 
 /// A share of requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fraction {
     /// At most `denominator`.
     pub numerator: u32,
@@ -91,7 +91,7 @@ pub struct Fraction {
 }
 
 /// `RequestMirror`: a copy whose answer is thrown away.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mirror {
     /// Where the copy goes.
     pub cluster: ClusterName,
@@ -100,7 +100,7 @@ pub struct Mirror {
 }
 
 /// One allowed origin of a CORS filter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CorsOrigin {
     /// `*`
     Any,
@@ -111,7 +111,7 @@ pub enum CorsOrigin {
 }
 
 /// `CORS` (GEP-1767).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cors {
     /// Who may ask.
     pub allow_origins: Vec<CorsOrigin>,

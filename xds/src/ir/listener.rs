@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Origin, SecretName};
 
@@ -13,7 +13,7 @@ pub type ListenerName = Arc<str>;
 pub type RouteTableName = Arc<str>;
 
 /// The transport that a listener binds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Transport {
     /// TCP.
@@ -23,7 +23,7 @@ pub enum Transport {
 }
 
 /// One bound port of a Gateway. All Gateway API listeners on that port are filter chains of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// The xDS name.
     pub name: ListenerName,
@@ -38,7 +38,7 @@ pub struct Listener {
 }
 
 /// What happens to the connections of one server name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilterChain {
     /// Unique in the listener and stable: it names the Gateway API listener, never a position.
     pub name: Arc<str>,
@@ -53,7 +53,7 @@ pub struct FilterChain {
 }
 
 /// What a filter chain carries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChainTraffic {
     /// HTTP/1.1 and HTTP/2, routed by a route table.
     Http {
@@ -63,7 +63,7 @@ pub enum ChainTraffic {
 }
 
 /// Terminating TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DownstreamTls {
     /// Certificates, in the listener's order. At least one.
     pub certificates: Vec<SecretName>,
@@ -72,7 +72,7 @@ pub struct DownstreamTls {
 }
 
 /// Asking clients for certificates (GEP-91).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientValidation {
     /// The SDS secret that holds the authorities.
     pub authorities: SecretName,
@@ -81,7 +81,7 @@ pub struct ClientValidation {
 }
 
 /// The head of a RouteConfiguration; its virtual hosts are pieces of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTable {
     /// The xDS name.
     pub name: RouteTableName,

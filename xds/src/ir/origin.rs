@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The API object that a piece of the IR came from, opaque to this crate: it is only compared, shown and given back to
 /// the operator when Envoy rejects the piece.
 ///
 /// The operator writes `Kind/namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin(Arc<str>);
 
 impl Origin {

@@ -2,12 +2,12 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ClusterName, Cors, HeaderEdits, Millis, Mirror, Origin, Redirect, RouteTableName, UrlRewrite};
 
 /// Which virtual host: the table and its single domain.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VirtualHostKey {
     /// The RouteConfiguration.
     pub table: RouteTableName,
@@ -16,7 +16,7 @@ pub struct VirtualHostKey {
 }
 
 /// All routes of one hostname in one table. Without routes it answers 404: listener isolation needs such hosts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualHost {
     /// Sorted by rank.
     pub routes: Vec<Arc<Route>>,
@@ -29,7 +29,7 @@ pub struct VirtualHost {
 /// Gateway API `HTTPRouteRule.matches`: the most specific hostname of the route (as the user wrote it), exact path,
 /// longest prefix, method, most headers, most query parameters; then the oldest route, namespace/name, rule order.
 /// The field order of this struct is that rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouteRank {
     /// An exact original hostname before a wildcard, longer before shorter, none last.
     pub hostname: Reverse<(bool, usize)>,
@@ -55,7 +55,7 @@ pub struct RouteRank {
 }
 
 /// One way to match and what to do then. A rule with several matches becomes several routes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Its precedence; unique in its virtual host. Not shown: the order of routes shows it.
     #[serde(skip)]
@@ -71,7 +71,7 @@ pub struct Route {
 }
 
 /// When a route applies: all parts must match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMatch {
     /// The path.
     pub path: PathMatch,
@@ -86,7 +86,7 @@ pub struct RouteMatch {
 }
 
 /// A path match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathMatch {
     /// The whole path, case-sensitive.
     Exact(Arc<str>),
@@ -99,7 +99,7 @@ pub enum PathMatch {
 }
 
 /// How a string is matched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StringMatch {
     /// Equal.
     Exact(Arc<str>),
@@ -108,7 +108,7 @@ pub enum StringMatch {
 }
 
 /// A header match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderMatch {
     /// Lower case.
     pub name: Arc<str>,
@@ -117,7 +117,7 @@ pub struct HeaderMatch {
 }
 
 /// A query parameter match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryMatch {
     /// Case-sensitive.
     pub name: Arc<str>,
@@ -126,7 +126,7 @@ pub struct QueryMatch {
 }
 
 /// What a route does, shared by all matches of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     /// Edits of every request of the rule.
     pub request_headers: HeaderEdits,
@@ -139,7 +139,7 @@ pub struct Action {
 }
 
 /// Where requests of a rule go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// A redirect.
     Redirect(Redirect),
@@ -166,7 +166,7 @@ pub enum Target {
 }
 
 /// One weighted backend of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arm {
     /// 1 to 1,000,000: arms of weight 0 are left out by the resolver.
     pub weight: u32,
@@ -187,7 +187,7 @@ pub struct Arm {
 }
 
 /// What gets the share of an arm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backend {
     /// A cluster.
     Cluster(ClusterName),
@@ -196,7 +196,7 @@ pub enum Backend {
 }
 
 /// Timeouts of a rule (GEP-1742). None means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
     /// The whole request with all tries; 0 disables.
     pub request: Option<Millis>,
@@ -205,7 +205,7 @@ pub struct Timeouts {
 }
 
 /// Retries of a rule (GEP-1731).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     /// Extra tries; 0 disables.
     pub attempts: u32,
