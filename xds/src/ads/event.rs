@@ -1,0 +1,113 @@
+//! What a stream tells about its proxy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_xds_proto::envoy::config::core::v3::{Node, node::UserAgentVersionType};
+use serde::Serialize;
+
+use crate::store::{ResourceType, Version};
+
+/// The longest text of a proxy that is kept, in bytes: messages, names and versions come from outside.
+const MAX_TEXT: usize = 4096;
+
+/// Cuts a text from outside to a bounded length.
+pub(crate) fn bounded(text: &str) -> Arc<str> {
+    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
+    Arc::from(text.get(..end.unwrap_or(0)).unwrap_or_default())
+}
+
+/// Who a proxy says that it is. For display only: its identity is the transport's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NodeInfo {
+    /// `node.id`, in a cluster the pod's name.
+    pub id: Arc<str>,
+    /// `node.cluster`.
+    pub cluster: Arc<str>,
+    /// The user agent and its version, such as `envoy 1.40.0`.
+    pub user_agent: Arc<str>,
+}
+
+impl NodeInfo {
+    /// Reads what a request carries.
+    pub fn of(node: &Node) -> Self {
+        let version = match &node.user_agent_version_type {
+            Some(UserAgentVersionType::UserAgentVersion(text)) => text.clone(),
+            Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build
+                .version
+                .as_ref()
+                .map(|each| format!("{}.{}.{}", each.major_number, each.minor_number, each.patch))
+                .unwrap_or_default(),
+            None => String::new(),
+        };
+        Self {
+            id: bounded(&node.id),
+            cluster: bounded(&node.cluster),
+            user_agent: bounded(format!("{} {version}", node.user_agent_name).trim_end()),
+        }
+    }
+}
+
+/// A proxy accepted or rejected one response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The type of everything in it.
+    pub kind: ResourceType,
+    /// What was added or replaced.
+    pub resources: Vec<(Arc<str>, Version)>,
+    /// What was removed.
+    pub removed: Vec<Arc<str>>,
+    /// From the oldest change in the response to its sending. Nothing if the response told the proxy what
+    /// was there before it asked.
+    pub change_to_sent: Option<Duration>,
+    /// From the sending to this answer.
+    pub sent_to_answer: Duration,
+}
+
+/// What happened on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The stream is open.
+    Opened,
+    /// The proxy said who it is.
+    Node(NodeInfo),
+    /// The proxy accepted a response (ACK).
+    Acked(Answer),
+    /// The proxy rejected a response (NACK). It keeps what it had of the resources that it could not use.
+    Nacked {
+        /// What it rejected.
+        answer: Answer,
+        /// Its reason.
+        message: Arc<str>,
+    },
+    /// The proxy asked for a type that is not served. It was told that nothing of it exists.
+    UnsupportedType {
+        /// The type URL.
+        type_url: Arc<str>,
+    },
+    /// The proxy asked for a name of a form that is not served (`xdstp://`, glob collections). It is ignored.
+    UnsupportedName {
+        /// The type.
+        kind: ResourceType,
+        /// The name.
+        name: Arc<str>,
+    },
+    /// The stream is closed.
+    Closed {
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_from_outside_is_cut_at_a_character() {
+        let long = "é".repeat(MAX_TEXT);
+        assert_eq!(bounded(&long).len(), MAX_TEXT);
+        assert_eq!(&*bounded("short"), "short");
+        assert_eq!(bounded(&format!("a{long}")).len(), MAX_TEXT - 1);
+    }
+}
