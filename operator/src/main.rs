@@ -1,2 +1,9 @@
 //! The `portolan` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    portolan::cli::run(portolan::cli::Cli::parse())
+}

@@ -57,3 +57,20 @@ pub enum Object {
     /// Namespace.
     Namespace(Arc<Namespace>),
 }
+
+impl Object {
+    /// Which object it is.
+    pub fn key(&self) -> &ObjectKey {
+        let meta = match self {
+            Self::GatewayClass(object) => &object.meta,
+            Self::Gateway(object) => &object.meta,
+            Self::Route(object) => &object.meta,
+            Self::ReferenceGrant(object) => &object.meta,
+            Self::Service(object) => &object.meta,
+            Self::EndpointSlice(object) => &object.meta,
+            Self::Secret(object) => &object.meta,
+            Self::Namespace(object) => &object.meta,
+        };
+        &meta.key
+    }
+}

@@ -38,23 +38,9 @@ fn objects(yaml: &str) -> Vec<(ObjectKey, Option<Object>)> {
             let json: Value = serde_saphyr::from_str(text).unwrap();
             let kind = Kind::from_name(json["kind"].as_str().unwrap()).unwrap();
             let object = parse(kind, &json).unwrap();
-            (key_of(&object), Some(object))
+            (object.key().clone(), Some(object))
         })
         .collect()
-}
-
-fn key_of(object: &Object) -> ObjectKey {
-    match object {
-        Object::GatewayClass(o) => &o.meta.key,
-        Object::Gateway(o) => &o.meta.key,
-        Object::Route(o) => &o.meta.key,
-        Object::ReferenceGrant(o) => &o.meta.key,
-        Object::Service(o) => &o.meta.key,
-        Object::EndpointSlice(o) => &o.meta.key,
-        Object::Secret(o) => &o.meta.key,
-        Object::Namespace(o) => &o.meta.key,
-    }
-    .clone()
 }
 
 /// What all deltas so far add up to, as a proxy would hold it.

@@ -1,0 +1,122 @@
+//! `portolan check`: what would happen to these manifests.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use super::{Format, load};
+use crate::{
+    model::ObjectKey,
+    resolve::{Condition, Engine, Programmed, Report, Status},
+};
+
+/// Checks manifests and shows what it found; `false` when something is wrong.
+pub(super) fn check(paths: &[PathBuf], format: Format) -> io::Result<bool> {
+    let loaded = load::load(paths);
+    let mut engine = Engine::new();
+    engine.apply(loaded.objects.iter().map(|(key, object)| (key.clone(), Some(object.clone()))));
+    let offline = |_: &ObjectKey, _: &ObjectKey| Programmed::Pending("checked offline".into());
+    let reports: BTreeMap<&ObjectKey, Report> =
+        loaded.objects.keys().filter_map(|key| Some((key, engine.report(key, &offline)?))).collect();
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Table => table(&mut out, &loaded, &reports)?,
+        Format::Json => {
+            writeln!(out, "{}", serde_json::to_string_pretty(&status(&reports)).map_err(io::Error::other)?)?
+        }
+        Format::Yaml => {
+            write!(out, "{}", serde_saphyr::to_string(&status(&reports)).map_err(io::Error::other)?)?
+        }
+    }
+    let mut errors = io::stderr().lock();
+    for problem in &loaded.problems {
+        writeln!(errors, "{problem}")?;
+    }
+    let broken = loaded.problems.iter().any(|problem| !problem.harmless);
+    let refused =
+        reports.values().flat_map(|report| conditions(report)).any(|(_, condition)| is_fault(condition));
+    Ok(!broken && !refused)
+}
+
+fn status(reports: &BTreeMap<&ObjectKey, Report>) -> BTreeMap<String, Value> {
+    reports.iter().map(|(key, report)| (key.to_string(), json!(report))).collect()
+}
+
+/// All conditions of a report, each with the part that it is about.
+fn conditions(report: &Report) -> Vec<(String, &Condition)> {
+    fn part<'a>(name: &str, list: &'a [Condition]) -> Vec<(String, &'a Condition)> {
+        list.iter().map(|condition| (name.to_owned(), condition)).collect()
+    }
+    match report {
+        Report::Class(class) => part("", &class.conditions),
+        Report::Gateway(gateway) => {
+            let listeners = gateway.listeners.iter();
+            let parts = listeners.flat_map(|one| part(&format!("listener {}", one.name), &one.conditions));
+            part("", &gateway.conditions).into_iter().chain(parts).collect()
+        }
+        Report::Route(route) => {
+            let parents = route.parents.iter();
+            parents
+                .flat_map(|one| part(&format!("parent {}", one.parent_ref.name), &one.conditions))
+                .collect()
+        }
+    }
+}
+
+/// Offline nothing is programmed, so only what the manifests decide counts.
+fn is_fault(condition: &Condition) -> bool {
+    match condition.type_ {
+        "Accepted" | "ResolvedRefs" => condition.status == Status::False,
+        "Conflicted" | "PartiallyInvalid" => condition.status == Status::True,
+        _ => false,
+    }
+}
+
+fn table(
+    out: &mut impl Write,
+    loaded: &load::Loaded,
+    reports: &BTreeMap<&ObjectKey, Report>,
+) -> io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["OBJECT", "DEFINED IN", "ATTACHED", "RESULT"]);
+    for (key, report) in reports {
+        let attached = match report {
+            Report::Gateway(gateway) => {
+                let counts =
+                    gateway.listeners.iter().map(|one| format!("{}: {}", one.name, one.attached_routes));
+                counts.collect::<Vec<_>>().join(", ")
+            }
+            Report::Route(route) => {
+                let accepted = |condition: &&Condition| {
+                    condition.type_ == "Accepted" && condition.status == Status::True
+                };
+                let count = route
+                    .parents
+                    .iter()
+                    .filter(|one| one.conditions.iter().any(|one| accepted(&one)))
+                    .count();
+                format!("{count} of {}", route.parents.len())
+            }
+            Report::Class(_) => String::new(),
+        };
+        let faults: Vec<String> = conditions(report)
+            .into_iter()
+            .filter(|(_, condition)| is_fault(condition))
+            .map(|(part, condition)| {
+                let at = if part.is_empty() { String::new() } else { format!("{part}: ") };
+                format!(
+                    "{at}{}={:?} {}: {}",
+                    condition.type_, condition.status, condition.reason, condition.message
+                )
+            })
+            .collect();
+        let result = if faults.is_empty() { "ok".to_owned() } else { faults.join("\n") };
+        table.add_row([key.to_string(), loaded.place(key), attached, result]);
+    }
+    writeln!(out, "{table}")
+}

@@ -1,0 +1,69 @@
+//! The command line: arguments in, text and exit codes out. Everything that decides lives in the library's other modules.
+
+mod check;
+mod load;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A Kubernetes Gateway API implementation on Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Resolve manifests offline: problems with file and line, and the conditions that the objects would get.
+    ///
+    /// Exits with 1 if a document is broken, an object is not accepted, or a reference cannot be followed.
+    #[command(
+        after_help = "Examples:\n  portolan check manifests/\n  portolan check gateway.yaml routes.yaml -o json"
+    )]
+    Check {
+        /// Files or folders with manifests in YAML or JSON.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// How to show the conditions.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// How to show a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table for people.
+    Table,
+    /// Status as it would be written, as YAML.
+    Yaml,
+    /// The same as JSON.
+    Json,
+}
+
+/// Runs the command line.
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Check { paths, output } => check::check(&paths, output),
+        Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // A closed pipe is the reader's choice (`| head`), not an error.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "portolan: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `portolan check` as a person uses it: the binary, files, text and exit codes.
+
+#![allow(missing_docs)]
+
+use std::{fs, path::Path, process::Command};
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn check(arguments: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_portolan")).arg("check").args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+const GOOD: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: portolan}\nspec: {controllerName: portolan.dev/gateway-controller}\n";
+
+fn in_folder(files: &[(&str, &str)]) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    check(&[folder.path().to_str().unwrap()])
+}
+
+#[test]
+fn the_quickstart_samples_are_fine() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples/quickstart");
+    let ran = check(&[samples.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    assert!(ran.out.contains("HTTPRoute/default/shop") && ran.out.contains("http: 2"), "{}", ran.out);
+}
+
+#[test]
+fn status_comes_as_json_too() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples/quickstart");
+    let ran = check(&[samples.to_str().unwrap(), "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["Gateway/default/web"]["listeners"][0]["attachedRoutes"], 2);
+}
+
+#[test]
+fn a_broken_document_is_named_by_file_and_line_and_the_rest_is_read() {
+    let ran = in_folder(&[("a.yaml", &format!("{GOOD}---\nkind: [\n---\n{GOOD}"))]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("a.yaml:6: error:") || ran.err.contains("a.yaml:7: error:"), "{}", ran.err);
+    assert!(ran.err.contains("GatewayClass/portolan is also defined in"), "{}", ran.err);
+    assert!(ran.out.contains("GatewayClass/portolan"), "{}", ran.out);
+}
+
+#[test]
+fn a_reference_to_nothing_fails_the_check_and_says_what_is_missing() {
+    let rest = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: web}\nspec: {gatewayClassName: portolan, listeners: [{name: http, port: 80, protocol: HTTP}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: web}], rules: [{backendRefs: [{name: nobody, port: 80}]}]}\n";
+    let ran = in_folder(&[("a.yaml", &format!("{GOOD}{rest}"))]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.out.contains("BackendNotFound: Service/default/nobody does not exist"), "{}", ran.out);
+}
+
+#[test]
+fn unknown_kinds_are_named_and_foreign_ones_are_harmless() {
+    let foreign = in_folder(&[
+        ("a.yaml", GOOD),
+        ("b.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n"),
+    ]);
+    assert_eq!(foreign.code, Some(0), "{}", foreign.err);
+    assert!(foreign.err.contains("warning: apps/v1 Deployment is not read by Portolan"), "{}", foreign.err);
+    let ours = in_folder(&[("a.yaml", &GOOD.replace("GatewayClass", "GatewayKlass"))]);
+    assert_eq!(ours.code, Some(1));
+}
+
+#[test]
+fn no_input_makes_it_panic() {
+    let deep = "[".repeat(100_000);
+    let alias = "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: &d [*c, *c]\n";
+    for text in [
+        "",
+        "---",
+        "\u{feff}",
+        "\0",
+        "a: b: c",
+        "- - -\t-",
+        "{",
+        &deep,
+        alias,
+        "kind: Secret\napiVersion: v1\nmetadata: {name: s}\ndata: {tls.key: '%%%'}\n",
+    ] {
+        let ran = in_folder(&[("a.yaml", text)]);
+        assert!(
+            matches!(ran.code, Some(0 | 1)),
+            "{:?} for {:?}: {}",
+            ran.code,
+            &text[..text.len().min(40)],
+            ran.err
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+    let ran = check(&[folder.path().to_str().unwrap()]);
+    assert!(ran.err.contains("is not UTF-8") && ran.code == Some(1), "{}", ran.err);
+}
+
+#[test]
+fn ten_megabytes_of_manifest_are_read() {
+    let mut text = String::from(GOOD);
+    let mut index = 0;
+    while text.len() < 10 << 20 {
+        text.push_str(&format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{index}}}\nspec: {{ports: [{{port: 80, name: {}}}]}}\n", "x".repeat(900)));
+        index += 1;
+    }
+    let ran = in_folder(&[("big.yaml", &text)]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+}
