@@ -1,6 +1,7 @@
 //! `portolan check` as a person uses it: the binary, files, text and exit codes.
 
-#![allow(missing_docs)]
+// A test may stop at once.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{fs, path::Path, process::Command};
 

@@ -2,7 +2,8 @@
 //!
 //! `PORTOLAN_GOLDEN=write cargo test -p portolan --test golden` writes what is found; read the difference before you commit it.
 
-#![allow(missing_docs)]
+// A test may stop at once.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
     collections::BTreeMap,

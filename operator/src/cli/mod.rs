@@ -2,6 +2,7 @@
 
 mod check;
 mod load;
+mod render;
 
 use std::{
     io::{self, Write},
@@ -35,6 +36,18 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+    /// Show the Envoy configuration that manifests become, as YAML by Gateway and resource type. Keys are redacted.
+    #[command(
+        after_help = "Examples:\n  portolan render manifests/\n  portolan render manifests/ --gateway default/web"
+    )]
+    Render {
+        /// Files or folders with manifests in YAML or JSON.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Only this Gateway.
+        #[arg(long, value_name = "NAMESPACE/NAME")]
+        gateway: Option<String>,
+    },
     /// Print the version.
     Version,
 }
@@ -54,6 +67,7 @@ enum Format {
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Check { paths, output } => check::check(&paths, output),
+        Command::Render { paths, gateway } => render::run(&paths, gateway.as_deref()),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),
     };
     match done {

@@ -57,8 +57,7 @@ pub struct RouteRank {
 /// One way to match and what to do then. A rule with several matches becomes several routes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Its precedence; unique in its virtual host. Not shown: the order of routes shows it.
-    #[serde(skip)]
+    /// Its precedence; unique in its virtual host.
     pub rank: RouteRank,
     /// The object that it came from.
     pub origin: Origin,
