@@ -27,10 +27,10 @@ pub(super) fn check(paths: &[PathBuf], format: Format) -> io::Result<bool> {
     match format {
         Format::Table => table(&mut out, &loaded, &reports)?,
         Format::Json => {
-            writeln!(out, "{}", serde_json::to_string_pretty(&status(&reports)).map_err(io::Error::other)?)?
+            writeln!(out, "{}", serde_json::to_string_pretty(&status(&reports)).map_err(io::Error::other)?)?;
         }
         Format::Yaml => {
-            write!(out, "{}", serde_saphyr::to_string(&status(&reports)).map_err(io::Error::other)?)?
+            write!(out, "{}", serde_saphyr::to_string(&status(&reports)).map_err(io::Error::other)?)?;
         }
     }
     let mut errors = io::stderr().lock();
