@@ -105,12 +105,14 @@ fn no_input_makes_it_panic() {
 
 #[test]
 fn ten_megabytes_of_manifest_are_read() {
-    let mut text = String::from(GOOD);
-    let mut index = 0;
-    while text.len() < 10 << 20 {
-        text.push_str(&format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{index}}}\nspec: {{ports: [{{port: 80, name: {}}}]}}\n", "x".repeat(900)));
-        index += 1;
-    }
+    let service = |index: usize| {
+        let name = "x".repeat(900);
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{index}}}\nspec: {{ports: [{{port: 80, name: {name}}}]}}\n"
+        )
+    };
+    let text: String = std::iter::once(GOOD.to_owned()).chain((0..11_000).map(service)).collect();
+    assert!(text.len() > 10 << 20, "{} bytes", text.len());
     let ran = in_folder(&[("big.yaml", &text)]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
 }
