@@ -3,6 +3,7 @@
 //! This crate knows Kubernetes and knows no protobuf: it turns API objects into the IR of `portolan-xds`.
 
 pub mod cli;
+pub mod fleet;
 pub mod model;
 pub mod resolve;
 pub mod world;

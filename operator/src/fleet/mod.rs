@@ -1,0 +1,25 @@
+//! Fleets: the Envoys that serve a Gateway, and what keeps them running.
+//!
+//! This part runs without Kubernetes. [`supervisor`] keeps one Envoy alive and ends it without cutting requests;
+//! [`proxy`] is that supervisor as a process (`portolan proxy`), the same on a laptop and in a pod. [`host`] starts one
+//! such process per Gateway of a standalone, finds those that outlived it, and says how they are. [`address`] and
+//! [`ports`] decide where each Gateway listens on the host. [`envoy`] finds the binary, [`state`] the folder that all
+//! of this remembers itself in.
+
+pub mod address;
+pub mod admin;
+pub mod backoff;
+pub mod envoy;
+pub mod files;
+//HOST
+pub mod lock;
+pub mod logs;
+mod name;
+//PORTS
+pub mod process;
+pub mod proxy;
+pub mod state;
+pub mod status;
+pub mod supervisor;
+
+pub use name::{GatewayName, GatewayNameError};
