@@ -11,11 +11,11 @@ pub mod admin;
 pub mod backoff;
 pub mod envoy;
 pub mod files;
-//HOST
+pub mod host;
 pub mod lock;
 pub mod logs;
 mod name;
-//PORTS
+pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod state;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::model::ObjectKey;
+
 /// Longest name that is part of a folder's name as it is; longer ones are cut and hashed (names may have 253
 /// letters, namespaces 63, a file name 255).
 const FOLDER: usize = 200;
@@ -66,6 +68,14 @@ impl GatewayName {
     /// 16 hex digits that stand for the name where space is short.
     pub fn hash(&self) -> String {
         blake3::hash(self.to_string().as_bytes()).to_hex().chars().take(16).collect()
+    }
+}
+
+impl TryFrom<&ObjectKey> for GatewayName {
+    type Error = GatewayNameError;
+
+    fn try_from(key: &ObjectKey) -> Result<Self, Self::Error> {
+        Self::new(&key.namespace, &key.name)
     }
 }
 

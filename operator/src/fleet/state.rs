@@ -4,7 +4,7 @@
 //! for them (about 107 bytes), else in a short folder beside, whose place is remembered: a proxy that still runs
 //! knows its sockets by path.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -186,15 +186,15 @@ impl StateFolder {
 }
 
 fn key(inputs: &[PathBuf]) -> Result<String, FileError> {
-    let mut canonical = BTreeMap::new();
+    let mut canonical = BTreeSet::new();
     for input in inputs {
         let path = input.canonicalize().map_err(FileError::on("use", input))?;
-        canonical.insert(path.as_os_str().as_encoded_bytes().to_vec(), ());
+        canonical.insert(path.into_os_string());
     }
     let mut hasher = blake3::Hasher::new();
-    for path in canonical.keys() {
+    for path in &canonical {
         // No path holds a zero byte, so no two sets of paths are one.
-        hasher.update(path).update(&[0]);
+        hasher.update(path.as_encoded_bytes()).update(&[0]);
     }
     Ok(hasher.finalize().to_hex().chars().take(16).collect())
 }

@@ -34,12 +34,12 @@ pub const ENVOY_FILE: &str = "envoy.pid";
 /// First and longest wait between two starts.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// After so long a health, the waits start afresh.
-const HEALTHY: Duration = Duration::from_secs(60);
+const HEALTHY: Duration = Duration::from_mins(1);
 /// How often the admin interface is asked before and after Envoy is live.
 const PROBES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long connections may outlive their listener after a change of configuration; Envoy's own default. It bounds
 /// downloads and streams, not stops: [`ProxyConfig::drain_time`] does.
-const LISTENER_DRAIN: Duration = Duration::from_secs(600);
+const LISTENER_DRAIN: Duration = Duration::from_mins(10);
 
 /// How to run one Envoy.
 #[derive(Debug, Clone)]
