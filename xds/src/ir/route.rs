@@ -29,7 +29,7 @@ pub struct VirtualHost {
 /// Gateway API `HTTPRouteRule.matches`: the most specific hostname of the route (as the user wrote it), exact path,
 /// longest prefix, method, most headers, most query parameters; then the oldest route, namespace/name, rule order.
 /// The field order of this struct is that rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouteRank {
     /// An exact original hostname before a wildcard, longer before shorter, none last.
     pub hostname: Reverse<(bool, usize)>,

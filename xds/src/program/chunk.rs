@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    ir::{Cluster, Endpoints, FilterChain, Origin, Route, Secret},
+    ir::{Cluster, Endpoints, FilterChain, Origin, Route, RouteRank, Secret},
     lower,
     store::ResourceType,
 };
@@ -69,7 +69,9 @@ impl Chunk {
     /// The form that can be kept across restarts. Secrets and endpoints are not kept: they are soon out of date.
     pub(super) fn keep(&self) -> Option<Kept> {
         match self {
-            Self::Routes(routes) => Some(Kept::Routes(routes.clone())),
+            Self::Routes(routes) => Some(Kept::Routes(
+                routes.iter().map(|route| (route.rank.clone(), Route::clone(route))).collect(),
+            )),
             Self::Chain(chain) => Some(Kept::Chain(Arc::clone(chain))),
             Self::Cluster(cluster) => Some(Kept::Cluster(Arc::clone(cluster))),
             Self::Endpoints(_) | Self::Secret(_) => None,
@@ -80,7 +82,8 @@ impl Chunk {
 /// A chunk's content, as it is kept across restarts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Kept {
-    Routes(Vec<Arc<Route>>),
+    /// A route's own form leaves its rank out.
+    Routes(Vec<(RouteRank, Route)>),
     Chain(Arc<FilterChain>),
     Cluster(Arc<Cluster>),
 }
@@ -88,7 +91,9 @@ pub(super) enum Kept {
 impl From<Kept> for Chunk {
     fn from(kept: Kept) -> Self {
         match kept {
-            Kept::Routes(routes) => Self::Routes(routes),
+            Kept::Routes(routes) => Self::Routes(
+                routes.into_iter().map(|(rank, route)| Arc::new(Route { rank, ..route })).collect(),
+            ),
             Kept::Chain(chain) => Self::Chain(chain),
             Kept::Cluster(cluster) => Self::Cluster(cluster),
         }

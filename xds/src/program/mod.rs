@@ -133,7 +133,10 @@ impl Program {
         self.publish(store, now)
     }
 
-    /// A proxy acknowledged these versions of resources of one type.
+    /// A proxy acknowledged these versions of resources of one type, or said when it connected that it has them.
+    ///
+    /// The latter matters after a restart: what nobody acknowledged counts as unproven, and would be put back by a
+    /// rejection of its neighbour.
     pub fn on_ack(
         &mut self,
         kind: ResourceType,

@@ -55,15 +55,10 @@ impl Program {
     /// Puts what is dirty into the store, and begins trials that are due.
     pub(super) fn publish(&mut self, store: &mut Store, now: Instant) -> Applied {
         let mut applied = Applied::default();
-        loop {
+        // What is put back goes into the store before a part of it is admitted again: a resource that comes back with
+        // the bytes that were rejected must be a new edit, or it would never be sent.
+        while self.begin_due(store.seq().next(), now) {
             let seq = store.seq().next();
-            for (key, origin) in self.admission.advance(now, seq) {
-                self.touch(&key);
-                self.moved.insert(origin);
-            }
-            if self.dirty.is_empty() {
-                break;
-            }
             let mut edit = store.edit(now);
             for key in std::mem::take(&mut self.dirty) {
                 let built = self.build(&key);
@@ -87,6 +82,17 @@ impl Program {
             self.origin_seqs.insert(origin, store.seq());
         }
         applied
+    }
+
+    /// Whether there is something to publish; begins trials only when nothing else waits.
+    fn begin_due(&mut self, seq: Seq, now: Instant) -> bool {
+        if self.dirty.is_empty() {
+            for (key, origin) in self.admission.advance(now, seq) {
+                self.touch(&key);
+                self.moved.insert(origin);
+            }
+        }
+        !self.dirty.is_empty()
     }
 
     /// Content that was acknowledged before is proven as it goes out: proxies that have it are not sent it again.

@@ -1,1 +1,439 @@
+//! Applying deltas, and finding what a model of Envoy rejects.
 
+use std::time::Duration;
+
+use portolan_xds_proto::envoy::config::route::v3::RouteConfiguration;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::*;
+use crate::ir::{
+    Action, AppProtocol, Arm, Backend, ChainTraffic, FilterChain, HeaderEdits, Millis, PathMatch, Route,
+    RouteMatch, RouteRank, RouteTable, Target, Timeouts, Transport, UrlRewrite, VirtualHost,
+};
+
+const TABLE: &str = "apps/public/80";
+
+fn origin(index: usize) -> Origin {
+    Origin::new(format!("HTTPRoute/apps/r{index:05}"))
+}
+
+fn route(index: usize, path: &str) -> Arc<Route> {
+    let rank = RouteRank {
+        hostname: std::cmp::Reverse((true, 1)),
+        path_kind: 1,
+        path_length: std::cmp::Reverse(path.len()),
+        method: std::cmp::Reverse(false),
+        headers: std::cmp::Reverse(0),
+        query: std::cmp::Reverse(0),
+        created: 0,
+        object: (format!("apps/r{index:05}").into(), "HTTPRoute".into()),
+        rule: 0,
+        matching: 0,
+    };
+    let action = Action {
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        cors: None,
+        target: Target::Forward {
+            arms: vec![Arm {
+                weight: 1,
+                backend: Backend::Cluster("apps/b/80".into()),
+                request_headers: HeaderEdits::default(),
+                response_headers: HeaderEdits::default(),
+                rewrite: None,
+                mirrors: vec![],
+                cors: None,
+                redirect: None,
+            }],
+            rewrite: UrlRewrite::default(),
+            mirrors: vec![],
+            timeouts: Timeouts::default(),
+            retry: None,
+        },
+    };
+    Arc::new(Route {
+        rank,
+        origin: origin(index),
+        name: "".into(),
+        matches: RouteMatch {
+            path: PathMatch::Exact(path.into()),
+            method: None,
+            headers: vec![],
+            query: vec![],
+            grpc: false,
+        },
+        action: Arc::new(action),
+    })
+}
+
+fn host(routes: Vec<Arc<Route>>) -> Arc<VirtualHost> {
+    let mut routes = routes;
+    routes.sort_by(|one, other| one.rank.cmp(&other.rank));
+    Arc::new(VirtualHost { routes, misdirected: false })
+}
+
+fn key(domain: &str) -> VirtualHostKey {
+    VirtualHostKey { table: TABLE.into(), domain: domain.into() }
+}
+
+fn table() -> Arc<RouteTable> {
+    Arc::new(RouteTable { name: TABLE.into(), port: 80, tls: false })
+}
+
+/// Routes of all indices, the path of each from `path`, in one virtual host per ten.
+fn delta(indices: impl Iterator<Item = usize>, path: &dyn Fn(usize) -> String) -> Delta {
+    let mut hosts: BTreeMap<usize, Vec<Arc<Route>>> = BTreeMap::new();
+    for index in indices {
+        hosts.entry(index / 10).or_default().push(route(index, &path(index)));
+    }
+    let virtual_hosts =
+        hosts.into_iter().map(|(at, routes)| (key(&format!("h{at}.test")), Some(host(routes)))).collect();
+    Delta { tables: [(TABLE.into(), Some(table()))].into(), virtual_hosts, ..Delta::default() }
+}
+
+/// An Envoy that rejects every RouteConfiguration with a path that contains `bad`.
+struct Model {
+    program: Program,
+    store: Store,
+    now: Instant,
+    /// The paths of the last accepted RouteConfiguration.
+    live: BTreeSet<String>,
+    seen: Option<Version>,
+    rounds: usize,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            program: Program::new(GatewayKey::new("apps", "public")),
+            store: Store::default(),
+            now: Instant::now(),
+            live: BTreeSet::new(),
+            seen: None,
+            rounds: 0,
+        }
+    }
+
+    fn apply(&mut self, delta: Delta) {
+        self.program.apply(delta, &mut self.store, self.now);
+    }
+
+    /// Answers once. Returns whether there was anything to answer.
+    fn answer(&mut self) -> bool {
+        let kind = ResourceType::RouteConfiguration;
+        let Some(live) = self.store.get(kind, TABLE) else { return false };
+        let (name, version) = (live.resource.name().clone(), live.resource.version());
+        if self.seen == Some(version) {
+            return false;
+        }
+        self.seen = Some(version);
+        self.rounds += 1;
+        let decoded = RouteConfiguration::decode(live.resource.body().clone()).unwrap();
+        let paths: BTreeSet<String> = paths(&decoded).collect();
+        let resources = [(name, version)];
+        if paths.iter().any(|path| path.contains("bad")) {
+            self.program.on_nack(kind, &resources, "no", &mut self.store, self.now);
+        } else {
+            self.live = paths;
+            self.program.on_ack(kind, &resources, &mut self.store, self.now);
+        }
+        true
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.answer() {
+                return;
+            }
+        }
+        panic!("no end of answers");
+    }
+
+    fn blamed(&self) -> BTreeSet<Origin> {
+        self.program.rejections().into_iter().map(|rejection| rejection.origin).collect()
+    }
+}
+
+fn paths(routes: &RouteConfiguration) -> impl Iterator<Item = String> {
+    use portolan_xds_proto::envoy::config::route::v3::route_match::PathSpecifier;
+    routes.virtual_hosts.iter().flat_map(|host| &host.routes).map(|route| {
+        match route.r#match.as_ref().and_then(|matching| matching.path_specifier.clone()) {
+            Some(PathSpecifier::Path(path)) => path,
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+fn good(index: usize) -> String {
+    format!("/v1/{index}")
+}
+
+#[test]
+fn what_is_assembled_from_chunks_is_what_would_be_encoded_at_once() {
+    let mut model = Model::new();
+    model.apply(delta(0..25, &good));
+    let live = model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap();
+    let decoded = RouteConfiguration::decode(live.resource.body().clone()).unwrap();
+    assert_eq!(decoded.virtual_hosts.len(), 3);
+    assert_eq!(paths(&decoded).count(), 25);
+    assert!(decoded.ignore_port_in_host_matching);
+    assert_eq!(decoded.name, TABLE);
+    let mut again = Model::new();
+    again.apply(delta(0..12, &good));
+    again.apply(delta(0..25, &|_| "/other".to_owned()));
+    again.apply(delta(0..25, &good));
+    let other = again.store.get(ResourceType::RouteConfiguration, TABLE).unwrap();
+    assert_eq!(other.resource.version(), live.resource.version(), "history must not show");
+}
+
+#[test]
+fn one_bad_route_among_many_freezes_itself_alone() {
+    let mut model = Model::new();
+    model.apply(delta(0..1000, &good));
+    model.settle();
+    assert_eq!(model.live.len(), 1000);
+    model.rounds = 0;
+    model.apply(delta(0..1000, &|index| {
+        if index == 613 { "/bad".into() } else { format!("/v2/{index}") }
+    }));
+    model.settle();
+    assert_eq!(model.blamed(), [origin(613)].into());
+    assert!(model.live.contains("/v1/613"), "its accepted version is still served");
+    assert!(model.live.contains("/v2/612") && model.live.len() == 1000);
+    assert!(model.program.origins_pending().is_empty());
+    assert!(model.rounds <= 25, "{} rounds", model.rounds);
+}
+
+#[test]
+fn a_blamed_origin_is_tried_again_when_it_changes() {
+    let mut model = Model::new();
+    model.apply(delta(0..3, &|index| if index == 1 { "/bad".into() } else { good(index) }));
+    model.settle();
+    assert_eq!(model.blamed(), [origin(1)].into());
+    assert_eq!(model.live.len(), 2);
+    model.apply(delta(0..3, &good));
+    model.settle();
+    assert!(model.blamed().is_empty());
+    assert_eq!(model.live.len(), 3);
+    assert!(model.program.origin_seq(&origin(1)) > model.program.origin_seq(&origin(0)));
+}
+
+#[test]
+fn a_change_is_served_while_others_are_on_trial() {
+    let mut model = Model::new();
+    model.apply(delta(0..10, &good));
+    model.settle();
+    model.apply(delta(0..30, &|index| if index == 25 { "/bad".into() } else { good(index) }));
+    model.answer();
+    model.apply(delta(0..10, &|index| format!("/v2/{index}")));
+    model.settle();
+    assert!(model.live.contains("/v2/3"));
+    assert_eq!(model.blamed(), [origin(25)].into());
+}
+
+#[test]
+fn a_removed_route_is_never_put_back() {
+    let mut model = Model::new();
+    model.apply(delta(0..10, &good));
+    model.settle();
+    let routes = (0..9).map(|index| route(index, if index == 0 { "/bad" } else { "/x" })).collect();
+    let hosts = [(key("h0.test"), Some(host(routes)))].into();
+    model.apply(Delta { virtual_hosts: hosts, ..Delta::default() });
+    for _ in 0..20 {
+        model.answer();
+        assert!(!model.store.get(ResourceType::RouteConfiguration, TABLE).is_some_and(|live| {
+            let decoded = RouteConfiguration::decode(live.resource.body().clone()).unwrap();
+            paths(&decoded).any(|path| path == good(9))
+        }));
+    }
+    assert_eq!(model.blamed(), [origin(0)].into());
+}
+
+#[test]
+fn late_and_repeated_rejections_blame_nobody_else() {
+    let mut model = Model::new();
+    model.apply(delta(0..2, &|index| if index == 0 { "/bad".into() } else { good(index) }));
+    let first = model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version();
+    model.settle();
+    for _ in 0..3 {
+        model.program.on_nack(
+            ResourceType::RouteConfiguration,
+            &[(TABLE.into(), first)],
+            "late",
+            &mut model.store,
+            model.now,
+        );
+    }
+    model.settle();
+    assert_eq!(model.blamed(), [origin(0)].into());
+    assert_eq!(model.live, [good(1)].into());
+    assert!(model.program.unattributed().is_empty());
+}
+
+#[test]
+fn a_rejection_of_accepted_content_is_reported_without_blame() {
+    let mut model = Model::new();
+    model.apply(delta(0..1, &good));
+    model.settle();
+    let kind = ResourceType::RouteConfiguration;
+    let version = model.store.get(kind, TABLE).unwrap().resource.version();
+    model.program.on_nack(kind, &[(TABLE.into(), version)], "taken", &mut model.store, model.now);
+    assert!(model.blamed().is_empty());
+    assert_eq!(model.program.unattributed().len(), 1);
+}
+
+#[test]
+fn what_is_frozen_survives_a_restart_until_it_changes() {
+    let bad = |index| if index == 4 { "/bad".into() } else { good(index) };
+    let mut model = Model::new();
+    model.apply(delta(0..10, &good));
+    model.settle();
+    model.apply(delta(0..10, &bad));
+    model.settle();
+    let kept = serde_json::to_string(&model.program.frozen()).unwrap();
+    let before = model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version();
+
+    let mut restarted = Model::new();
+    restarted.program.restore(serde_json::from_str(&kept).unwrap());
+    restarted.apply(delta(0..10, &bad));
+    let after = restarted.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version();
+    assert_eq!(before, after, "a restart serves the same bytes");
+    restarted.settle();
+    assert_eq!(restarted.rounds, 1);
+    assert_eq!(restarted.blamed(), [origin(4)].into());
+    restarted.apply(delta(0..10, &|index| format!("/v3/{index}")));
+    restarted.settle();
+    assert!(restarted.blamed().is_empty() && restarted.live.contains("/v3/4"));
+}
+
+#[test]
+fn a_trial_without_answer_does_not_hold_back_the_next() {
+    let mut model = Model::new();
+    model.apply(delta(0..4, &|index| if index == 0 { "/bad".into() } else { good(index) }));
+    model.answer();
+    let deadline = model.program.deadline().unwrap();
+    assert_eq!(model.program.tick(&mut model.store, model.now).changed.len(), 0);
+    model.now = deadline + Duration::from_millis(1);
+    assert_eq!(model.program.tick(&mut model.store, model.now).changed.len(), 1);
+}
+
+fn cluster(name: &str, origin: Origin) -> Arc<Cluster> {
+    Arc::new(Cluster {
+        name: name.into(),
+        protocol: AppProtocol::Http1,
+        tls: None,
+        connect_timeout: Millis(5000),
+        origin,
+    })
+}
+
+#[test]
+fn a_cluster_always_has_endpoints_and_takes_them_with_it() {
+    let mut model = Model::new();
+    let name: Arc<str> = "apps/b/80".into();
+    let clusters = [(name.clone(), Some(cluster(&name, origin(0))))].into();
+    model.apply(Delta { clusters, ..Delta::default() });
+    assert!(model.store.get(ResourceType::Endpoints, &name).is_some());
+    let live = model.store.get(ResourceType::Cluster, &name).unwrap();
+    assert_eq!(live.resource.children(), [(ResourceType::Endpoints, name.clone())]);
+    model.apply(Delta { clusters: [(name.clone(), None)].into(), ..Delta::default() });
+    assert!(model.store.is_empty());
+}
+
+#[test]
+fn one_bad_cluster_in_a_response_of_many_is_found() {
+    let mut model = Model::new();
+    let kind = ResourceType::Cluster;
+    let name = |index: usize| -> Arc<str> { format!("apps/b{index:03}/80").into() };
+    let clusters = (0..100).map(|index| (name(index), Some(cluster(&name(index), origin(index))))).collect();
+    model.apply(Delta { clusters, ..Delta::default() });
+    let mut since = Seq(0);
+    for _ in 0..40 {
+        let sent: Vec<_> = model
+            .store
+            .iter(kind)
+            .filter(|live| live.seq > since)
+            .map(|live| (live.resource.name().clone(), live.resource.version()))
+            .collect();
+        since = model.store.seq();
+        if sent.is_empty() {
+            break;
+        }
+        if sent.iter().any(|(sent, _)| *sent == name(42) || *sent == name(7)) {
+            model.program.on_nack(kind, &sent, "no", &mut model.store, model.now);
+        } else {
+            model.program.on_ack(kind, &sent, &mut model.store, model.now);
+        }
+    }
+    assert_eq!(model.blamed(), [origin(7), origin(42)].into());
+    assert_eq!(model.store.len(kind), 98);
+}
+
+#[test]
+fn a_listener_whose_chains_are_all_put_back_is_absent() {
+    let mut model = Model::new();
+    let chain = Arc::new(FilterChain {
+        name: "http".into(),
+        server_name: None,
+        tls: None,
+        traffic: ChainTraffic::Http { routes: TABLE.into() },
+        origin: origin(0),
+    });
+    let listener = Arc::new(Listener {
+        name: TABLE.into(),
+        port: 80,
+        transport: Transport::Tcp,
+        bind: vec!["127.0.0.1:80".parse().unwrap()],
+        chains: vec![chain],
+    });
+    model.apply(Delta { listeners: [(TABLE.into(), Some(listener))].into(), ..Delta::default() });
+    let kind = ResourceType::Listener;
+    let version = model.store.get(kind, TABLE).unwrap().resource.version();
+    model.program.on_nack(kind, &[(TABLE.into(), version)], "no", &mut model.store, model.now);
+    assert!(model.store.get(kind, TABLE).is_none());
+    assert_eq!(model.blamed(), [origin(0)].into());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is changed, and whenever Envoy answers: in the end exactly the bad are blamed, the good are live, and
+    /// of the bad the last accepted version is served.
+    #[test]
+    fn exactly_the_bad_are_blamed(
+        steps in prop::collection::vec(
+            (prop::collection::btree_map(0usize..60, prop::bool::weighted(0.2), 0..40), 0usize..4),
+            1..6,
+        ),
+    ) {
+        let mut model = Model::new();
+        model.apply(delta(0..60, &|index| format!("/v0/{index}")));
+        model.settle();
+        let mut desired: BTreeMap<usize, String> = (0..60).map(|index| (index, format!("/v0/{index}"))).collect();
+        for (step, (changes, answers)) in steps.into_iter().enumerate() {
+            for (index, bad) in changes {
+                let path = if bad { format!("/bad{step}/{index}") } else { format!("/v{}/{index}", step + 1) };
+                desired.insert(index, path);
+            }
+            model.apply(delta(0..60, &|index| desired[&index].clone()));
+            for _ in 0..answers {
+                model.answer();
+            }
+        }
+        model.settle();
+        let bad: BTreeSet<Origin> =
+            desired.iter().filter(|(_, path)| path.contains("bad")).map(|(index, _)| origin(*index)).collect();
+        prop_assert_eq!(model.blamed(), bad.clone());
+        prop_assert!(model.program.origins_pending().is_empty());
+        for (index, path) in &desired {
+            if path.contains("bad") {
+                let suffix = format!("/{index}");
+                prop_assert!(model.live.iter().any(|live| live.ends_with(&suffix)), "{index} is not served");
+            } else {
+                prop_assert!(model.live.contains(path), "{path} is not live");
+            }
+        }
+        prop_assert!(model.rounds <= 10 + (bad.len() + 30) * 14, "{} rounds", model.rounds);
+    }
+}
