@@ -3,6 +3,7 @@
 //! This crate knows Envoy and knows no Kubernetes: the operator hands it [`ir`] pieces and gets acknowledgements back.
 
 pub mod ads;
+pub mod bootstrap;
 pub mod ir;
 mod key;
 pub mod lower;

@@ -80,8 +80,12 @@ fn prepare(message: &mut DynamicMessage) {
     }
 }
 
-/// Empties a message that holds key material; a `DataSource` says that it was redacted.
+/// Empties a message that holds key material; a `DataSource` says that it was redacted. One that names a file holds
+/// none, and is kept: bootstraps refer to keys by file name.
 fn redact(message: &mut DynamicMessage) {
+    if message.has_field_by_name("filename") {
+        return;
+    }
     let mut empty = DynamicMessage::new(message.descriptor());
     if let Some(field) = message.descriptor().get_field_by_name("inline_string") {
         empty.set_field(&field, Value::String(REDACTED.to_owned()));

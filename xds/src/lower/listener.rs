@@ -5,7 +5,7 @@
 
 use portolan_xds_proto::envoy::config::core::v3::{Address, address};
 use portolan_xds_proto::envoy::config::core::v3::{
-    Http2ProtocolOptions, HttpProtocolOptions, TransportSocket,
+    CidrRange, Http2ProtocolOptions, HttpProtocolOptions, TransportSocket,
     http_protocol_options::HeadersWithUnderscoresAction, socket_address::Protocol,
 };
 use portolan_xds_proto::envoy::config::listener::v3::{
@@ -132,7 +132,10 @@ fn connection_manager(routes: &str, listener: &Listener) -> HttpConnectionManage
         // The client's address is the peer's: no X-Forwarded-For is trusted, and no client is "internal", so that
         // x-envoy-* headers from outside are dropped.
         use_remote_address: wire::yes(),
-        internal_address_config: Some(InternalAddressConfig::default()),
+        internal_address_config: Some(InternalAddressConfig {
+            cidr_ranges: vec![no_client()],
+            ..InternalAddressConfig::default()
+        }),
         normalize_path: wire::yes(),
         merge_slashes: true,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
@@ -161,6 +164,11 @@ fn connection_manager(routes: &str, listener: &Listener) -> HttpConnectionManage
         }],
         ..HttpConnectionManager::default()
     }
+}
+
+/// A range without any client. Without a range, Envoy takes private and loopback addresses for internal.
+fn no_client() -> CidrRange {
+    CidrRange { address_prefix: "255.255.255.255".to_owned(), prefix_len: wire::uint(32) }
 }
 
 fn http_filter(name: &str, config: Any) -> HttpFilter {
