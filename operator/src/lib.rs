@@ -5,5 +5,6 @@
 pub mod cli;
 pub mod fleet;
 pub mod model;
+pub mod render;
 pub mod resolve;
 pub mod world;
