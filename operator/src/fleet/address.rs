@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn addresses_are_stable_and_in_range() {
         // Fixed for ever: people write these down.
-        assert_eq!(candidate(&gateway("gw"), "", 0), candidate(&gateway("gw"), "", 0));
+        assert_eq!(candidate(&gateway("gw"), "", 0).to_string(), "127.104.72.188");
         for number in 0..2000 {
             let IpAddr::V4(address) = candidate(&gateway(&format!("gw-{number}")), "s", 0) else { panic!() };
             let [a, x, _, z] = address.octets();

@@ -192,11 +192,14 @@ mod tests {
 
     use super::*;
 
+    /// Written by another process: a file that is open for writing in this one may be so in a child of a test beside
+    /// it, and cannot be run then.
     fn script(path: &Path, said: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Written under another name first: a file that is still open for writing cannot be run.
-        fs::write(path, format!("#!/bin/sh\necho '{said}'\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!("#!/bin/sh\necho '{said}'\n");
+        let write = r#"printf %s "$1" >"$2" && chmod 755 "$2""#;
+        let mut command = std::process::Command::new("sh");
+        assert!(command.args(["-c", write, "sh", &text]).arg(path).status().unwrap().success());
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Tail {
         self.lines.push_back(text + line.message);
     }
 
+    /// Forgets all: what was said before a success explains no later failure.
+    pub fn clear(&mut self) {
+        self.lines.clear();
+    }
+
     /// The kept lines, oldest first, joined by `; `.
     pub fn text(&self) -> String {
         self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
@@ -144,5 +149,7 @@ mod tests {
             tail.push(&parse(&format!("E|main|problem {number}")));
         }
         assert!(tail.text().starts_with("[main] problem 12; ") && tail.text().ends_with("problem 19"));
+        tail.clear();
+        assert_eq!(tail.text(), "");
     }
 }

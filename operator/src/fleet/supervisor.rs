@@ -255,17 +255,24 @@ impl Supervisor {
             () = stop.now.cancelled() => Event::Now,
             () = stop.drain.cancelled() => Event::Drain(Ended::Stopped),
             status = envoy.child.wait() => Event::Died(status.unwrap_or_else(|_| ExitStatus::from_raw(0))),
-            () = self.probe(live_since, detached) => Event::Drain(Ended::Detached),
+            () = self.probe(&envoy.tail, live_since, detached) => Event::Drain(Ended::Detached),
         }
     }
 
     /// Asks the admin interface again and again. Returns only when the control plane has been gone for too long.
-    async fn probe(&self, live_since: &mut Option<Instant>, detached: &mut Detached) {
+    async fn probe(
+        &self,
+        tail: &Mutex<logs::Tail>,
+        live_since: &mut Option<Instant>,
+        detached: &mut Detached,
+    ) {
         loop {
             let ready = self.admin.ready().await;
             let connected = self.admin.connected().await.ok().flatten();
             if matches!(ready, Ok(true)) {
-                live_since.get_or_insert_with(Instant::now);
+                if live_since.replace(live_since.unwrap_or_else(Instant::now)).is_none() {
+                    tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
             } else if live_since.take().is_some() {
                 tracing::warn!(gateway = self.config.gateway, ?ready, "Envoy is no longer ready");
             }
