@@ -6,7 +6,7 @@ use std::time::Duration;
 use portolan_xds_proto::envoy::config::core::v3::{Node, node::UserAgentVersionType};
 use serde::Serialize;
 
-use crate::store::{ResourceType, Version};
+use crate::store::{ResourceType, Seq, Version};
 
 /// The longest text of a proxy that is kept, in bytes: messages, names and versions come from outside.
 const MAX_TEXT: usize = 4096;
@@ -91,6 +91,11 @@ pub enum Event {
         kind: ResourceType,
         /// The name.
         name: Arc<str>,
+    },
+    /// The newest edit up to which everything is acknowledged moved. See [`super::Stream::acked_through`].
+    Progress {
+        /// Where it is now.
+        acked_through: Seq,
     },
     /// The stream is closed.
     Closed {

@@ -2,10 +2,22 @@
 //!
 //! [`Stream`] and [`Registry`] are pure; the rest is the edge that gives them bytes, time and identity.
 
+pub mod client;
 mod event;
+mod identity;
 mod registry;
+mod server;
+mod session;
+mod shared;
 mod stream;
+pub mod tls;
 
 pub use event::{Answer, Event, NodeInfo};
+pub use identity::{IdentityError, gateway_of_certificate, gateway_of_spiffe_id, spiffe_id};
 pub use registry::{Registry, StreamEntry, StreamId, StreamSummary, TypeSummary};
+pub use server::{AdsServer, Programs, ServerConfig};
+pub use shared::{SharedRegistry, SharedStore, StoreState};
 pub use stream::{Rejection, Stream, StreamConfig};
+
+#[cfg(test)]
+mod server_tests;

@@ -1,0 +1,117 @@
+//! A store and the registry as the streams share them: behind a lock, with a notification of changes.
+//!
+//! Locks are held for pure work only, never across an await.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::registry::Registry;
+use crate::store::{Edit, Seq, Store};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind the lock stays consistent when a reader panics, and every edit is taken up by seq.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The store of one Gateway, and a notification when it changes.
+#[derive(Debug)]
+pub struct SharedStore {
+    store: Mutex<Store>,
+    changed: watch::Sender<StoreState>,
+}
+
+/// What streams are notified of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreState {
+    /// The last edit.
+    pub seq: Seq,
+    /// Whether the Gateway is gone: its streams end.
+    pub closed: bool,
+}
+
+impl Default for SharedStore {
+    fn default() -> Self {
+        Self::new(Store::default())
+    }
+}
+
+impl SharedStore {
+    /// Shares a store.
+    pub fn new(store: Store) -> Self {
+        let state = StoreState { seq: store.seq(), closed: false };
+        Self { store: Mutex::new(store), changed: watch::Sender::new(state) }
+    }
+
+    /// Makes one edit, now, and tells the streams.
+    pub fn edit<T>(&self, change: impl FnOnce(&mut Edit<'_>) -> T) -> T {
+        self.update(|store| change(&mut store.edit(Instant::now())))
+    }
+
+    /// Changes the store, and tells the streams if an edit came of it. Keep it short: streams wait for it.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = lock(&self.store);
+        let result = change(&mut store);
+        let seq = store.seq();
+        drop(store);
+        self.changed.send_if_modified(|state| {
+            let newer = seq > state.seq;
+            state.seq = state.seq.max(seq);
+            newer
+        });
+        result
+    }
+
+    /// Reads the store. Keep it short: the writer waits for it.
+    pub fn read<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
+        look(&lock(&self.store))
+    }
+
+    /// Ends every stream of this store, because the Gateway is gone.
+    pub fn close(&self) {
+        self.changed.send_modify(|state| state.closed = true);
+    }
+
+    /// Follows the changes.
+    pub fn subscribe(&self) -> watch::Receiver<StoreState> {
+        self.changed.subscribe()
+    }
+}
+
+/// The registry, as the server writes it and others read it.
+#[derive(Debug, Default)]
+pub struct SharedRegistry(Mutex<Registry>);
+
+impl SharedRegistry {
+    /// Reads the registry. Keep it short: streams wait for it.
+    pub fn read<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
+        look(&lock(&self.0))
+    }
+
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
+        change(&mut lock(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Resource, ResourceType};
+
+    #[test]
+    fn followers_are_told_of_edits_that_change_something() {
+        let shared = SharedStore::default();
+        let mut follower = shared.subscribe();
+        let put = || {
+            shared.edit(|edit| edit.upsert(ResourceType::Cluster, Resource::new("a", "1".into(), Vec::new())))
+        };
+        assert!(put());
+        assert!(follower.has_changed().unwrap());
+        assert_eq!(follower.borrow_and_update().seq, Seq(1));
+        assert!(!put());
+        assert!(!follower.has_changed().unwrap());
+        shared.close();
+        assert!(follower.borrow_and_update().closed);
+    }
+}
