@@ -282,9 +282,16 @@ mod process {
         let listen: SocketAddr = std::env::var("PROXY_LISTEN").unwrap().parse().unwrap();
         let cli = <Cli as clap::Parser>::try_parse_from(args.split(' ')).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let bootstrap =
-            |args: &portolan::fleet::proxy::ProxyArgs| super::bootstrap(listen, &args.admin_socket(), None);
-        runtime.block_on(portolan::fleet::proxy::run(cli.proxy, bootstrap)).unwrap();
+        let run = async {
+            if listen.port() == 0 {
+                return portolan::fleet::proxy::run(cli.proxy).await;
+            }
+            let text = |args: &portolan::fleet::proxy::ProxyArgs| {
+                Ok(super::bootstrap(listen, &args.admin_socket(), None))
+            };
+            portolan::fleet::proxy::run_with(cli.proxy, text).await
+        };
+        runtime.block_on(run).unwrap();
     }
 
     struct Standalone {
@@ -406,6 +413,28 @@ mod process {
         let expected = format!("holder: Some({})", running.pid.unwrap());
         assert!(said.contains(&expected), "{said}");
         assert_eq!(fleet.status(&host.gateway), running, "the first one is not disturbed");
+        fleet.stop(&host.gateway).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_bootstrap_of_a_fleet_says_that_its_control_plane_is_absent() {
+        // Port 0: the real bootstrap, with the statistics that it keeps.
+        let mut host = Standalone::new(11);
+        host.listen.set_port(0);
+        let _state = StateFolder::open(host.paths.clone()).unwrap();
+        let mut fleet = host.fleet();
+        fleet.ensure(&host.gateway).unwrap();
+        let folder = host.paths.gateway(&host.gateway);
+        let started = Instant::now();
+        let connected = loop {
+            if let Some(connected) = ProxyStatus::read(&folder).unwrap().and_then(|status| status.connected) {
+                break connected;
+            }
+            assert!(started.elapsed() < DEADLINE, "{:?}", ProxyStatus::read(&folder));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(!connected);
+        assert!(!fleet.status(&host.gateway).ready, "without its first configuration it is not live");
         fleet.stop(&host.gateway).await.unwrap();
     }
 }

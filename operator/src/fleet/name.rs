@@ -1,10 +1,10 @@
-//! The name of a Gateway where only its fleet matters: `<namespace>/<name>`.
+//! A Gateway's key, checked: its parts become names of folders, sockets and arguments.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use portolan_xds::GatewayKey;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::ObjectKey;
 
@@ -13,11 +13,9 @@ use crate::model::ObjectKey;
 const FOLDER: usize = 200;
 
 /// A Gateway's namespace and name, both plain DNS names.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GatewayName {
-    namespace: Arc<str>,
-    name: Arc<str>,
-}
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct GatewayName(GatewayKey);
 
 /// Text that is not `<namespace>/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,25 +37,20 @@ impl GatewayName {
             (1..=253).contains(&part.len()) && part.bytes().all(allowed)
         };
         if plain(namespace) && plain(name) {
-            Ok(Self { namespace: namespace.into(), name: name.into() })
+            Ok(Self(GatewayKey::new(namespace, name)))
         } else {
             Err(GatewayNameError(format!("{namespace}/{name}")))
         }
     }
 
-    /// The namespace.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The name within it.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The same, as xDS knows it.
+    pub fn key(&self) -> &GatewayKey {
+        &self.0
     }
 
     /// A folder's name, unique among Gateways: `_` stands in no Kubernetes name.
     pub fn folder(&self) -> String {
-        let plain = format!("{}_{}", self.namespace, self.name);
+        let plain = format!("{}_{}", self.0.namespace, self.0.name);
         if plain.len() <= FOLDER {
             return plain;
         }
@@ -81,7 +74,7 @@ impl TryFrom<&ObjectKey> for GatewayName {
 
 impl fmt::Display for GatewayName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        self.0.fmt(f)
     }
 }
 
@@ -97,12 +90,6 @@ impl FromStr for GatewayName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (namespace, name) = text.split_once('/').ok_or_else(|| GatewayNameError(text.to_owned()))?;
         Self::new(namespace, name)
-    }
-}
-
-impl Serialize for GatewayName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

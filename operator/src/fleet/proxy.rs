@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use portolan_xds::bootstrap::{BootstrapConfig, XdsEndpoint};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::envoy::{self, Environment, EnvoyError};
@@ -95,6 +96,9 @@ pub enum ProxyError {
     /// A socket's path is too long.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The bootstrap could not be written as JSON.
+    #[error("cannot write Envoy's bootstrap: {0}")]
+    Bootstrap(String),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
@@ -103,12 +107,37 @@ pub enum ProxyError {
     Supervisor(#[from] SupervisorError),
 }
 
-/// Runs a proxy until it is told to stop, with the bootstrap that `bootstrap` makes of the arguments.
+/// Runs a proxy until it is told to stop; its Envoy gets everything from the xDS socket.
+///
+/// # Errors
+/// As [`run_with`].
+pub async fn run(args: ProxyArgs) -> Result<(), ProxyError> {
+    run_with(args, ads_bootstrap).await
+}
+
+/// The bootstrap of an Envoy that gets its configuration from the arguments' xDS socket.
+fn ads_bootstrap(args: &ProxyArgs) -> Result<String, ProxyError> {
+    let bootstrap = portolan_xds::bootstrap::bootstrap(&BootstrapConfig {
+        node_id: format!("{}/{}", args.gateway, std::process::id()),
+        node_cluster: args.gateway.to_string(),
+        admin_socket: args.admin_socket(),
+        xds: XdsEndpoint::Unix(args.xds_socket.clone()),
+        max_heap_bytes: None,
+        max_connections: None,
+        cluster_stats: false,
+    });
+    portolan_xds::bootstrap::to_json(&bootstrap).map_err(|error| ProxyError::Bootstrap(error.to_string()))
+}
+
+/// [`run`] with another bootstrap: one that needs no control plane, in tests.
 ///
 /// # Errors
 /// Where another one runs, Envoy is missing or cannot be started, or the state folder cannot be used. What went wrong
 /// is also in the folder's status, once the lock was taken.
-pub async fn run(args: ProxyArgs, bootstrap: impl FnOnce(&ProxyArgs) -> String) -> Result<(), ProxyError> {
+pub async fn run_with(
+    args: ProxyArgs,
+    bootstrap: impl FnOnce(&ProxyArgs) -> Result<String, ProxyError>,
+) -> Result<(), ProxyError> {
     // First, so that a signal during the start is not lost.
     let signals = Signals::new().map_err(ProxyError::Signals)?;
     private_folder(&args.state_dir)?;
@@ -133,7 +162,7 @@ pub async fn run(args: ProxyArgs, bootstrap: impl FnOnce(&ProxyArgs) -> String) 
 
 async fn supervise(
     args: &ProxyArgs,
-    bootstrap: impl FnOnce(&ProxyArgs) -> String,
+    bootstrap: impl FnOnce(&ProxyArgs) -> Result<String, ProxyError>,
     signals: Signals,
 ) -> Result<(), ProxyError> {
     end_left_over(&args.state_dir).await.map_err(|(pid, source)| ProxyError::LeftOver {
@@ -149,7 +178,7 @@ async fn supervise(
     let supervisor = Supervisor::new(ProxyConfig {
         gateway: args.gateway.to_string(),
         envoy,
-        bootstrap: bootstrap(args),
+        bootstrap: bootstrap(args)?,
         folder: args.state_dir.clone(),
         admin_socket: args.admin_socket(),
         concurrency: args.concurrency,
