@@ -7,4 +7,5 @@ pub mod fleet;
 pub mod model;
 pub mod render;
 pub mod resolve;
+pub mod source;
 pub mod world;
