@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod cli;
 pub mod fleet;
+pub mod identity;
 pub mod metrics;
 pub mod model;
 pub mod render;
