@@ -150,8 +150,10 @@ impl Applier {
         }
         let there = self.owned.of(&fleet.gateway);
         let left = left_over(&there, &objects, fleet);
+        let (services, left): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|(kind, _)| *kind == OwnedKind::Service);
         // An address that moves from one Service to another has to be free first.
-        self.prune(fleet, &there, left.iter().filter(|(kind, _)| *kind == OwnedKind::Service), &mut applied).await;
+        self.prune(fleet, &there, services, &mut applied).await;
         let mut workload = None;
         for object in &objects {
             let cached = there.get(&(object.kind, object.name.clone())).cloned();
@@ -176,9 +178,7 @@ impl Applier {
         }
         // The old proxies go when new ones serve, or when none is wanted.
         let replaced = applied.ready > 0 || fleet.settings.scale == Scale::Fixed(0);
-        let rest = left.iter().filter(|(kind, _)| {
-            *kind != OwnedKind::Service && (replaced || !kind.is_workload())
-        });
+        let rest = left.into_iter().filter(|(kind, _)| replaced || !kind.is_workload()).collect();
         self.prune(fleet, &there, rest, &mut applied).await;
         applied
     }
@@ -347,15 +347,15 @@ impl Applier {
         &self,
         fleet: &Fleet,
         there: &BTreeMap<Id, Arc<Value>>,
-        left: impl Iterator<Item = &Id>,
+        left: Vec<Id>,
         applied: &mut Applied,
     ) {
-        for (kind, name) in left {
-            let Some(live) = there.get(&(*kind, name.clone())) else { continue };
-            let deleted = self.delete(&fleet.gateway, *kind, name, &uid(live)).await;
+        for id in left {
+            let Some(live) = there.get(&id) else { continue };
+            let deleted = self.delete(&fleet.gateway, id.0, &id.1, &uid(live)).await;
             applied.errors.extend(deleted.err());
-            if *kind == OwnedKind::ServiceAccount {
-                let removed = self.remove_identity(&fleet.gateway, &format!("{name}-xds")).await;
+            if id.0 == OwnedKind::ServiceAccount {
+                let removed = self.remove_identity(&fleet.gateway, &format!("{}-xds", id.1)).await;
                 applied.errors.extend(removed.err());
             }
         }

@@ -82,7 +82,8 @@ pub fn step(desired: &Desired, live: Option<&Value>, gateway: &GatewayName, uid:
         return Step::Recreate { uid: live_uid };
     }
     let applied = live.pointer("/metadata/annotations").and_then(|all| all.get(APPLIED));
-    if applied.and_then(Value::as_str) == Some(&digest(&desired.value)) && covers(live, &desired.value) {
+    let digest = digest(&desired.value);
+    if applied.and_then(Value::as_str) == Some(digest.as_str()) && covers(live, &desired.value) {
         return Step::Keep;
     }
     Step::Update { version: text(live, "/metadata/resourceVersion").to_owned() }
