@@ -1,7 +1,7 @@
 //! The command line: arguments in, text and exit codes out. Everything that decides lives in the library's other modules.
 
 mod check;
-mod load;
+mod manifests;
 mod render;
 
 use std::{
