@@ -1,7 +1,7 @@
 //! A folder of manifests over time: edited, broken, repaired, renamed, deleted.
 
 // A test may stop at once.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::{
     collections::BTreeMap,
@@ -66,7 +66,7 @@ impl Told {
     }
 
     fn problems(&self) -> String {
-        self.problems.iter().map(|problem| format!("{problem}\n")).collect()
+        self.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -95,12 +95,10 @@ impl Watched {
 
     async fn until(&mut self, what: &str, done: impl Fn(&Told) -> bool) {
         while !done(&self.told) {
-            match timeout(LONG, self.batches.recv()).await {
-                Ok(batch) => drop(self.told.take(batch.unwrap())),
-                Err(_) => {
-                    panic!("{what}: not seen; there is {:?}\n{}", self.told.ports(), self.told.problems())
-                }
-            }
+            let Ok(batch) = timeout(LONG, self.batches.recv()).await else {
+                panic!("{what}: not seen; there is {:?}\n{}", self.told.ports(), self.told.problems())
+            };
+            self.told.take(batch.unwrap());
         }
     }
 

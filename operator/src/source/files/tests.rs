@@ -18,7 +18,7 @@ use crate::{
 
 /// A folder with files, looked at with one `Files` all the time.
 struct Folder {
-    folder: TempDir,
+    root: TempDir,
     files: Files,
     told: BTreeMap<ObjectKey, Object>,
     problems: Vec<String>,
@@ -32,35 +32,33 @@ fn service(name: &str, port: u16) -> String {
 
 impl Folder {
     fn new(files: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            fs::write(folder.path().join(name), text).unwrap();
+            fs::write(root.path().join(name), text).unwrap();
         }
         let mut this =
-            Self { files: Files::new([folder.path()]), folder, told: BTreeMap::new(), problems: Vec::new() };
+            Self { files: Files::new([root.path()]), root, told: BTreeMap::new(), problems: Vec::new() };
         let batch = this.files.scan();
         this.take(batch);
         this
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.root.path().join(name)
     }
 
     /// The keys that changed, `-` before removed ones.
     fn take(&mut self, batch: Batch) -> Vec<String> {
-        let root = format!("{}/", self.folder.path().display());
+        let root = format!("{}/", self.root.path().display());
         self.problems = batch.problems.iter().map(|problem| problem.to_string().replace(&root, "")).collect();
-        let changes = batch.changes.into_iter().map(|(key, object)| match object {
-            Some(object) => {
-                let shown = key.name.to_string();
+        let changes = batch.changes.into_iter().map(|(key, object)| {
+            let name = key.name.to_string();
+            if let Some(object) = object {
                 self.told.insert(key, object);
-                shown
+                return name;
             }
-            None => {
-                assert!(self.told.remove(&key).is_some(), "{key} was never told");
-                format!("-{}", key.name)
-            }
+            assert!(self.told.remove(&key).is_some(), "{key} was never told");
+            format!("-{name}")
         });
         changes.collect()
     }
@@ -148,7 +146,7 @@ fn of_two_definitions_the_first_wins_and_the_other_takes_over() {
         ("b.yaml", &service("x", 2)),
         ("c.yaml", &[service("w", 1), service("x", 3)].join("---\n")),
     ]);
-    let root = folder.folder.path().display().to_string();
+    let root = folder.root.path().display().to_string();
     let says = |file: &str, line: usize| {
         format!("error: Service/default/x is also defined in {file}:{line}, which wins because it comes first; remove one of the two")
             .replace(&format!("{root}/"), "")
@@ -288,7 +286,7 @@ fn a_path_that_does_not_exist_is_a_problem_and_what_it_said_stays() {
 #[test]
 fn the_same_path_in_two_spellings_is_read_once() {
     let folder = Folder::new(&[("a.yaml", &service("x", 1))]);
-    let path = folder.folder.path();
+    let path = folder.root.path();
     let mut files = Files::new([
         path.join("."),
         path.to_owned(),
@@ -405,9 +403,9 @@ proptest! {
             }
         }
         folder.refresh(&PLACES);
-        let mut fresh = Folder { files: Files::new([folder.folder.path()]), told: BTreeMap::new(), problems: Vec::new(), folder: tempfile::tempdir().unwrap() };
+        let mut fresh = Folder { files: Files::new([folder.root.path()]), told: BTreeMap::new(), problems: Vec::new(), root: tempfile::tempdir().unwrap() };
         fresh.scan();
-        let root = format!("{}/", folder.folder.path().display());
+        let root = format!("{}/", folder.root.path().display());
         let problems: Vec<String> = fresh.problems.iter().map(|problem| problem.replace(&root, "")).collect();
         prop_assert_eq!(without_generations(&folder.told), without_generations(&fresh.told));
         prop_assert_eq!(&folder.problems, &problems);
