@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Engine, Fault, ListenerOut, ListenersOut, RouteOut, Unit, attach, gateway::CONTROLLER};
+use super::{Engine, Fault};
 use crate::model::{Object, ObjectKey, ParentRef, RouteKind};
+
+mod class;
+mod gateway;
+mod listener;
+mod route;
 
 /// True, False or Unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,20 +66,40 @@ pub enum Report {
 
 /// GatewayClassStatus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClassReport {
     /// Conditions.
     pub conditions: Vec<Condition>,
+    /// What works, sorted.
+    pub supported_features: Vec<FeatureReport>,
+}
+
+/// SupportedFeature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FeatureReport {
+    /// Its name in the official suite.
+    pub name: &'static str,
 }
 
 /// GatewayStatus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GatewayReport {
     /// Addresses, without ports.
-    pub addresses: Vec<String>,
+    pub addresses: Vec<AddressReport>,
     /// Conditions.
     pub conditions: Vec<Condition>,
     /// One per listener of the spec.
     pub listeners: Vec<ListenerReport>,
+}
+
+/// GatewayStatusAddress.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct AddressReport {
+    /// `IPAddress` or `Hostname`; always set (the suite dials the first address that has a type).
+    #[serde(rename = "type")]
+    pub type_: &'static str,
+    /// The address.
+    pub value: String,
 }
 
 /// ListenerStatus.
@@ -110,6 +135,9 @@ pub struct ParentReport {
     pub conditions: Vec<Condition>,
 }
 
+/// The most bytes of a condition's message (metav1.Condition).
+const LONGEST_MESSAGE: usize = 32_768;
+
 /// Writes conditions of one generation.
 struct Judge(i64);
 
@@ -136,7 +164,12 @@ impl Judge {
         reason: &'static str,
         message: impl Into<String>,
     ) -> Condition {
-        Condition { type_, status, reason, message: message.into(), observed_generation: self.0 }
+        let mut message = message.into();
+        if message.len() > LONGEST_MESSAGE {
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE - 3));
+            message.push_str("...");
+        }
+        Condition { type_, status, reason, message, observed_generation: self.0 }
     }
 
     fn programmed(&self, type_: &'static str, programmed: &Programmed) -> Condition {
@@ -164,180 +197,5 @@ impl Engine {
             Object::Route(_) => self.route_report(key, programmed).map(Report::Route),
             _ => None,
         }
-    }
-
-    fn class_report(&self, key: &ObjectKey) -> Option<ClassReport> {
-        let class = self.state.class(key)?;
-        let judge = Judge(class.generation);
-        let fault = class.has_parameters.then(|| {
-            Fault::new(
-                "InvalidParameters",
-                "parametersRef: no kind of parameters is supported yet; remove the field",
-            )
-        });
-        Some(ClassReport {
-            conditions: vec![judge.of(
-                "Accepted",
-                fault.as_ref(),
-                ("Accepted", "Portolan serves this class"),
-            )],
-        })
-    }
-
-    fn gateway_report(&self, key: &ObjectKey, programmed: &Programmed) -> Option<GatewayReport> {
-        let out = self.state.listeners(key)?;
-        let judge = Judge(out.generation);
-        let listeners: Vec<_> =
-            out.listeners.iter().map(|one| self.listener_report(key, out, one, programmed)).collect();
-        let bad: Vec<&str> =
-            out.listeners.iter().filter(|one| one.fault.is_some()).map(|one| &*one.name).collect();
-        let accepted = if bad.is_empty() {
-            judge.yes("Accepted", "Accepted", "the Gateway is accepted")
-        } else {
-            let message = format!("listeners that are not accepted: {}", bad.join(", "));
-            if bad.len() < out.listeners.len() {
-                judge.yes("Accepted", "ListenersNotValid", message)
-            } else {
-                judge.no("Accepted", "ListenersNotValid", message)
-            }
-        };
-        let served = listeners.iter().any(|one| {
-            !one.conditions
-                .iter()
-                .any(|condition| condition.reason == "Invalid" || condition.reason == "PortUnavailable")
-        });
-        let condition = if accepted.status == Status::False || !served {
-            judge.no("Programmed", "Invalid", "no listener can be served")
-        } else {
-            judge.programmed("Programmed", programmed)
-        };
-        let mut addresses: Vec<String> =
-            self.bound(key).into_iter().map(|address| address.ip().to_string()).collect();
-        addresses.dedup();
-        Some(GatewayReport { addresses, conditions: vec![accepted, condition], listeners })
-    }
-
-    /// The socket addresses that a Gateway got, sorted.
-    pub fn bound(&self, gateway: &ObjectKey) -> Vec<std::net::SocketAddr> {
-        let placement = self.state.placement(gateway);
-        let ports = placement.into_iter().flat_map(|placement| placement.ports.values().flatten().flatten());
-        let mut bound: Vec<_> = ports.copied().collect();
-        bound.sort_unstable();
-        bound
-    }
-
-    fn listener_report(
-        &self,
-        key: &ObjectKey,
-        out: &ListenersOut,
-        one: &ListenerOut,
-        programmed: &Programmed,
-    ) -> ListenerReport {
-        let judge = Judge(out.generation);
-        let tls = self.state.tls(key).and_then(|tls| tls.listeners.get(&one.name));
-        let certificate_fault = tls.and_then(|tls| tls.faults.first());
-        let unavailable = self.state.chains(key).and_then(|chains| chains.unavailable.get(&one.port));
-        let accepted = one.fault.as_ref().or(unavailable);
-        let unresolved = one.invalid_kinds.as_ref().or(certificate_fault);
-        let mut conditions = vec![
-            judge.of("Accepted", accepted, ("Accepted", "the listener is accepted")),
-            match (accepted, certificate_fault) {
-                (Some(_), _) => judge.no("Programmed", "Invalid", "the listener is not accepted"),
-                (None, Some(_)) => {
-                    judge.no("Programmed", "Invalid", "the listener's certificates cannot be used")
-                }
-                (None, None) => judge.programmed("Programmed", programmed),
-            },
-            judge.of("ResolvedRefs", unresolved, ("ResolvedRefs", "all references are resolved")),
-        ];
-        if let Some(fault) = one.fault.as_ref().filter(|_| one.conflicted) {
-            conditions.push(judge.yes("Conflicted", fault.reason, fault.message.clone()));
-        }
-        if !one.overlaps.is_empty() {
-            let message = format!(
-                "hostnames overlap with {}; requests on a connection for another listener's host are answered with 421",
-                one.overlaps.join(", ")
-            );
-            conditions.push(judge.yes("OverlappingTLSConfig", "OverlappingHostnames", message));
-        }
-        let counts = self.effects.attached.get(key);
-        ListenerReport {
-            name: one.name.clone(),
-            attached_routes: counts.and_then(|counts| counts.get(&one.name)).copied().unwrap_or(0),
-            supported_kinds: one.kinds.clone(),
-            conditions,
-        }
-    }
-
-    fn route_report(
-        &self,
-        key: &ObjectKey,
-        programmed: &dyn Fn(&ObjectKey, &ObjectKey) -> Programmed,
-    ) -> Option<RouteReport> {
-        let Some(Object::Route(model)) = self.world.get(key) else { return None };
-        let out = self.state.route(key)?;
-        let mut parents = Vec::new();
-        for parent in &model.parents {
-            let Some(gateway) = attach::gateway_of(model, parent) else { continue };
-            let Some(attached) = self.state.attach(key, &gateway) else { continue };
-            let Some(outcome) = attached.parents.iter().find(|outcome| outcome.parent == *parent) else {
-                continue;
-            };
-            let conditions =
-                self.parent_conditions(out, key, outcome.fault.as_ref(), &|| programmed(key, &gateway));
-            parents.push(ParentReport {
-                parent_ref: parent.clone(),
-                controller_name: CONTROLLER,
-                conditions,
-            });
-        }
-        Some(RouteReport { parents })
-    }
-
-    fn parent_conditions(
-        &self,
-        out: &RouteOut,
-        key: &ObjectKey,
-        fault: Option<&Fault>,
-        programmed: &dyn Fn() -> Programmed,
-    ) -> Vec<Condition> {
-        let judge = Judge(out.generation);
-        let panicked = self.state.panics.get(&Unit::Route(key.clone())).map(|text| {
-            Fault::new(
-                "UnsupportedValue",
-                format!("a defect of Portolan: resolving it panicked ({text}); please report it"),
-            )
-        });
-        let all_dropped = out.rules.is_empty().then(|| out.dropped.first()).flatten();
-        let all_dropped = all_dropped.map(|(index, fault)| {
-            Fault::new(fault.reason, format!("no rule can be used: rules[{index}]: {}", fault.message))
-        });
-        let fault = fault.or(panicked.as_ref()).or(all_dropped.as_ref());
-        let mut conditions = vec![
-            judge.of("Accepted", fault, ("Accepted", "the route is accepted")),
-            match out.unresolved.as_slice() {
-                [] => judge.yes("ResolvedRefs", "ResolvedRefs", "all references are resolved"),
-                [first, ..] => {
-                    let all: Vec<_> = out.unresolved.iter().map(|fault| fault.message.as_str()).collect();
-                    judge.no("ResolvedRefs", first.reason, all.join("; "))
-                }
-            },
-        ];
-        if !out.rules.is_empty() && !out.dropped.is_empty() {
-            let all: Vec<_> = out
-                .dropped
-                .iter()
-                .map(|(index, fault)| format!("rules[{index}]: {}", fault.message))
-                .collect();
-            conditions.push(judge.yes(
-                "PartiallyInvalid",
-                "UnsupportedValue",
-                format!("Dropped Rule: {}", all.join("; ")),
-            ));
-        }
-        if fault.is_none() {
-            conditions.push(judge.programmed("portolan.dev/Programmed", &programmed()));
-        }
-        conditions
     }
 }
