@@ -19,6 +19,7 @@ use crate::{
 pub(super) fn check(paths: &[PathBuf], format: Format) -> io::Result<bool> {
     let manifests = Manifests::read(paths);
     let mut engine = Engine::new();
+    engine.set_time(jiff::Timestamp::now().as_second());
     engine.apply(manifests.objects.iter().map(|(key, object)| (key.clone(), Some(object.clone()))));
     let offline = |_: &ObjectKey, _: &ObjectKey| Programmed::Pending("checked offline".into());
     let reports: BTreeMap<&ObjectKey, Report> =
@@ -68,7 +69,9 @@ fn conditions(report: &Report) -> Vec<(String, &Condition)> {
 fn is_fault(condition: &Condition) -> bool {
     match condition.type_ {
         "Accepted" | "ResolvedRefs" => condition.status == Status::False,
-        "Conflicted" | "PartiallyInvalid" => condition.status == Status::True,
+        "Conflicted" | "PartiallyInvalid" | "portolan.dev/CertificateExpired" => {
+            condition.status == Status::True
+        }
         _ => false,
     }
 }

@@ -31,9 +31,10 @@ use crate::{
         files::{FileError, listen_private, remove},
         host::{HostConfig, HostFleet},
         ports::{AddressPolicy, PortPolicy, Ports, SystemProbe},
-        state::{Environment, SocketError, StateError, StateFolder, StatePaths, check_socket},
+        state::{self, SocketError, StateError, StateFolder, StatePaths, check_socket},
     },
     metrics::Metrics,
+    resolve::Environment,
     runtime::{self, Handle, KeepInFolder},
     source::{
         Batch,
@@ -109,16 +110,17 @@ pub async fn run(options: Options, started: impl FnOnce(&StatePaths)) -> Result<
     let system = |what| move |source| StandaloneError::System { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
-    let paths = StatePaths::of(&options.inputs, &Environment::current())?;
+    let paths = StatePaths::of(&options.inputs, &state::Environment::current())?;
     check_socket(&paths.api_socket())?;
     let envoy = envoy::find(options.envoy.as_deref(), &envoy::Environment::current())?;
     let version = envoy::check(&envoy).await?;
-    let state = StateFolder::open(paths.clone())?;
+    let folder = StateFolder::open(paths.clone())?;
     tracing::info!(inputs = ?options.inputs, state = %paths.folder().display(), envoy = %envoy.display(), %version, "standalone starts");
 
     let metrics = Arc::new(Metrics::default());
     let keep = Box::new(KeepInFolder(paths.folder().join("rejected")));
-    let (handle, core) = runtime::start(Arc::clone(&metrics), keep).map_err(system("a thread"))?;
+    let (handle, core) =
+        runtime::start(Arc::clone(&metrics), keep, Environment::default()).map_err(system("a thread"))?;
     let server = AdsServer::new(Arc::clone(handle.hub()), ServerConfig::default());
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
 
@@ -182,7 +184,7 @@ pub async fn run(options: Options, started: impl FnOnce(&StatePaths)) -> Result<
     // It ends on its own; a panic there was told by its log.
     let _ = tokio::task::spawn_blocking(move || core.join()).await;
     remove(&paths.api_socket())?;
-    drop(state);
+    drop(folder);
     tracing::info!("standalone ended");
     Ok(())
 }

@@ -193,7 +193,8 @@ impl Stream {
         let nonce = self.next_nonce.to_string();
         let config = self.config;
         let subscription = self.types.get_mut(&kind)?;
-        let Outgoing { response, bytes, children } = subscription.take(store, barrier, &config, nonce, now)?;
+        let Outgoing { response, bytes, children } =
+            subscription.take(store, barrier, &config, nonce, now)?;
         self.next_nonce += 1;
         let counters = self.counters.entry(kind).or_default();
         counters.sent += 1;
