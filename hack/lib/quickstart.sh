@@ -104,7 +104,7 @@ quickstart_follow() {
   local code
   while :; do
     code=0
-    wait "$standalone" || code=$?
+    wait "$standalone" 2>/dev/null || code=$?
     [[ $code -gt 128 ]] || die "portolan standalone ended with $code"
     say "portolan standalone was killed; starting it again"
     quickstart_standalone

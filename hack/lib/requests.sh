@@ -8,12 +8,12 @@ matched=0 missed=0
 
 # Calls `$1 TITLE EXPECTED curl-arguments…` for each request.
 each_request() {
-  local host="Host: $quickstart_host"
+  local host="Host: $quickstart_host" http=${http%:80}
   "$1" "by weight: 9 to blue, 1 to green" "200 blue|green /" -H "$host" "http://$http/"
   "$1" "a header leads to green" "200 green /" -H "$host" -H "x-tester: yes" "http://$http/"
   "$1" "a prefix leads to blue, and is cut off" "200 blue /orders" -H "$host" "http://$http/api/orders"
   "$1" "a redirect to HTTPS" "301 https://$quickstart_host/sale" -H "Host: old.example.com" "http://$http/sale"
-  "$1" "HTTPS" "200 blue /cart" --cacert "$work/certificate/ca.crt" \
+  "$1" "HTTPS, with a certificate of its own" "200 blue /cart" --cacert "$work/certificate/ca.crt" \
     --resolve "$quickstart_host:${https##*:}:${https%:*}" "https://$quickstart_host$(_https_port)/api/cart"
   "$1" "a host that no route has" "404" -H "Host: nobody.example.com" "http://$http/"
 }
