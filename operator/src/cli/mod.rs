@@ -2,7 +2,11 @@
 
 mod check;
 mod load;
+mod logs;
+mod proxy;
 mod render;
+mod standalone;
+mod status;
 
 use std::{
     io::{self, Write},
@@ -48,6 +52,31 @@ enum Command {
         #[arg(long, value_name = "NAMESPACE/NAME")]
         gateway: Option<String>,
     },
+    /// Serve manifests on this host: a supervised Envoy per Gateway, following every edit.
+    ///
+    /// Ctrl-C drains and ends everything it started. If it is killed instead, its proxies go on serving, and the next start
+    /// with the same paths attaches to them.
+    #[command(
+        after_help = "Examples:\n  portolan standalone manifests/\n  portolan standalone gateway.yaml routes/ --bind 127.0.0.1 --ports auto\n  portolan standalone manifests/ --admin 127.0.0.1:9900"
+    )]
+    Standalone(standalone::StandaloneArgs),
+    /// Show how a running standalone's Gateways and routes stand.
+    ///
+    /// Exits with 1 if none runs, or several do and no paths are named.
+    #[command(after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml")]
+    Status {
+        /// The paths that the standalone was given.
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// How to show it.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Supervise the Envoy of one Gateway. Standalone and operator start it; people rarely do.
+    #[command(
+        after_help = "Example:\n  portolan proxy --gateway default/web --xds-socket /run/portolan/xds.sock --state-dir /run/portolan"
+    )]
+    Proxy(proxy::ProxyCommand),
     /// Print the version.
     Version,
 }
@@ -68,6 +97,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Check { paths, output } => check::check(&paths, output),
         Command::Render { paths, gateway } => render::run(&paths, gateway.as_deref()),
+        Command::Standalone(args) => standalone::standalone(args),
+        Command::Status { paths, output } => status::status(&paths, output),
+        Command::Proxy(args) => proxy::proxy(args),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),
     };
     match done {

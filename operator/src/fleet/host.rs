@@ -223,22 +223,24 @@ impl HostFleet {
         }
     }
 
-    /// Drains and ends the Gateway's proxy, if one runs, and forgets its folder. Takes as long as the drain does.
+    /// Drains and ends the Gateway's proxy, if one runs, and forgets its folder. The future takes as long as the drain
+    /// does, and needs the fleet no more: others go on meanwhile. Do not call [`HostFleet::ensure`] before it is done.
     ///
     /// # Errors
     /// Where the process does not end.
-    pub async fn stop(&mut self, gateway: &GatewayName) -> Result<(), HostError> {
-        self.stop_all(&BTreeSet::from([gateway.clone()])).await.pop().map_or(Ok(()), Err)
+    pub fn stop(
+        &mut self,
+        gateway: &GatewayName,
+    ) -> impl Future<Output = Result<(), HostError>> + Send + use<> {
+        // A proxy that was just started holds no lock yet.
+        let started = self.proxies.remove(gateway).and_then(|proxy| proxy.running);
+        let (config, gateway) = (self.config.clone(), gateway.clone());
+        async move { stop(&config, &gateway, started.map(|running| running.process)).await }
     }
 
     /// Drains and ends several proxies at the same time; see [`HostFleet::stop`]. Returns what went wrong.
     pub async fn stop_all(&mut self, gateways: &BTreeSet<GatewayName>) -> Vec<HostError> {
-        let mut stops = Vec::new();
-        for gateway in gateways {
-            // A proxy that was just started holds no lock yet.
-            let started = self.proxies.remove(gateway).and_then(|proxy| proxy.running);
-            stops.push(stop(&self.config, gateway, started.map(|running| running.process)));
-        }
+        let stops: Vec<_> = gateways.iter().map(|gateway| self.stop(gateway)).collect();
         futures::future::join_all(stops).await.into_iter().filter_map(Result::err).collect()
     }
 

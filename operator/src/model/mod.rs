@@ -25,7 +25,7 @@ pub use filter::{
 pub use gateway::{AllowedRoutes, From, Gateway, GatewayClass, ListenerSpec, RouteKind, TlsMode};
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use hostname::{Hostname, InvalidHostname};
-pub use key::{Kind, Meta, ObjectKey};
+pub use key::{InvalidObjectKey, Kind, Meta, ObjectKey};
 pub use labels::{Namespace, Selector};
 pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
 pub use parse::{ParseError, parse};
@@ -59,9 +59,9 @@ pub enum Object {
 }
 
 impl Object {
-    /// Which object it is.
-    pub fn key(&self) -> &ObjectKey {
-        let meta = match self {
+    /// Its metadata.
+    pub fn meta(&self) -> &Meta {
+        match self {
             Self::GatewayClass(object) => &object.meta,
             Self::Gateway(object) => &object.meta,
             Self::Route(object) => &object.meta,
@@ -70,7 +70,29 @@ impl Object {
             Self::EndpointSlice(object) => &object.meta,
             Self::Secret(object) => &object.meta,
             Self::Namespace(object) => &object.meta,
+        }
+    }
+
+    /// Which object it is.
+    pub fn key(&self) -> &ObjectKey {
+        &self.meta().key
+    }
+
+    /// Sets metadata.generation, which only a source can know: an API server counts it, and files count edits.
+    pub fn set_generation(&mut self, generation: i64) {
+        if self.meta().generation == generation {
+            return;
+        }
+        let meta = match self {
+            Self::GatewayClass(object) => &mut Arc::make_mut(object).meta,
+            Self::Gateway(object) => &mut Arc::make_mut(object).meta,
+            Self::Route(object) => &mut Arc::make_mut(object).meta,
+            Self::ReferenceGrant(object) => &mut Arc::make_mut(object).meta,
+            Self::Service(object) => &mut Arc::make_mut(object).meta,
+            Self::EndpointSlice(object) => &mut Arc::make_mut(object).meta,
+            Self::Secret(object) => &mut Arc::make_mut(object).meta,
+            Self::Namespace(object) => &mut Arc::make_mut(object).meta,
         };
-        &meta.key
+        meta.generation = generation;
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{Delta, VirtualHostKey};
+use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
 
 use super::{
     ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
@@ -86,6 +86,7 @@ pub struct Engine {
     reads: HashMap<Unit, BTreeSet<Read>>,
     readers: HashMap<Read, BTreeSet<Unit>>,
     dirty: BTreeSet<Unit>,
+    gateways: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -127,12 +128,18 @@ impl Engine {
     }
 
     /// Gateways of ours, with the ports that their fleets should bind.
-    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<u16>> {
-        let gateways = self.world.keys().into_iter().filter(|key| key.kind == Kind::Gateway);
+    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>> {
         let ports = |out: &Arc<ListenersOut>| {
-            out.listeners.iter().filter(|one| one.table.is_some()).map(|one| one.port).collect()
+            let served = out.listeners.iter().filter(|one| one.table.is_some());
+            served.map(|one| (one.port, Transport::Tcp)).collect()
         };
-        gateways.filter_map(|key| self.state.listeners(&key).map(ports).map(|ports| (key, ports))).collect()
+        let gateways = self.gateways.iter();
+        gateways.filter_map(|key| Some((key.clone(), ports(self.state.listeners(key)?)))).collect()
+    }
+
+    /// Whether a Gateway exists and its class is ours.
+    pub fn is_served(&self, gateway: &ObjectKey) -> bool {
+        self.state.listeners(gateway).is_some()
     }
 
     /// Units exist because objects exist; the rest of a unit's life follows from reads.
@@ -141,6 +148,11 @@ impl Engine {
         match key.kind {
             Kind::GatewayClass => _ = self.dirty.insert(Unit::Class(key.clone())),
             Kind::Gateway => {
+                if new.is_some() {
+                    self.gateways.insert(key.clone());
+                } else {
+                    self.gateways.remove(key);
+                }
                 self.dirty.insert(Unit::Listeners(key.clone()));
                 self.dirty.insert(Unit::Tls(key.clone()));
                 self.dirty.insert(Unit::Chains(key.clone()));

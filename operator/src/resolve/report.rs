@@ -217,6 +217,11 @@ impl Engine {
         Some(GatewayReport { addresses, conditions: vec![accepted, condition], listeners })
     }
 
+    /// Where a Gateway's ports are bound, or why they are not.
+    pub fn placement(&self, gateway: &ObjectKey) -> Option<&super::Placement> {
+        self.state.placement(gateway)
+    }
+
     /// The socket addresses that a Gateway got, sorted.
     pub fn bound(&self, gateway: &ObjectKey) -> Vec<std::net::SocketAddr> {
         let placement = self.state.placement(gateway);

@@ -51,6 +51,12 @@ pub(super) fn routes_key(table: &RouteTableName, domain: &Arc<str>, origin: &Ori
 }
 
 impl Table {
+    /// The head and the virtual hosts by domain, for people.
+    pub(super) fn pieces(&self) -> serde_json::Value {
+        let hosts: BTreeMap<_, _> = self.hosts.iter().map(|(domain, host)| (domain, &host.desired)).collect();
+        serde_json::json!({"head": self.head, "hosts": hosts})
+    }
+
     /// Replaces the head. Redirects depend on it, so every host is encoded anew if it changed.
     pub(super) fn set_head(&mut self, head: Arc<RouteTable>) {
         if self.head.as_ref() == Some(&head) {

@@ -28,3 +28,17 @@ pub fn render(store: &Store) -> Result<Value, RenderError> {
     }
     Ok(Value::Object(all))
 }
+
+impl super::Program {
+    /// The IR pieces that are desired now, by kind and name, for people. Secrets show their sizes only.
+    pub fn pieces(&self) -> Value {
+        let tables = self.tables.iter().map(|(name, table)| (name.to_string(), table.pieces()));
+        serde_json::json!({
+            "listeners": self.listeners,
+            "tables": tables.collect::<Map<_, _>>(),
+            "clusters": self.clusters,
+            "endpoints": self.endpoints,
+            "secrets": self.secrets,
+        })
+    }
+}

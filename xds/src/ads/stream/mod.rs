@@ -132,6 +132,13 @@ impl Stream {
             *(if error.is_some() { &mut counters.nacked } else { &mut counters.acked }) += 1;
             events.push(answer_event(kind, in_flight, error, now));
         }
+        if !subscription.asked() && !request.initial_resource_versions.is_empty() {
+            let known = request.initial_resource_versions.iter();
+            let resources = known
+                .filter_map(|(name, version)| Some((Arc::from(name.as_str()), version.parse().ok()?)))
+                .collect();
+            events.push(Event::Known { kind, resources });
+        }
         let names = NameRequest {
             subscribe: &request.resource_names_subscribe,
             unsubscribe: &request.resource_names_unsubscribe,
