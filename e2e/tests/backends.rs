@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_e2e::rig::backends::refusing;
@@ -12,7 +11,7 @@ use portolan_e2e::rig::{Answer, Ask, Shared, Target, World, table, websocket};
 
 static WORLD: Shared = Shared::new();
 
-async fn world() -> Arc<World> {
+async fn world() -> &'static World {
     WORLD
         .get(async || {
             let world = World::plan()

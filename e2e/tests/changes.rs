@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portolan_e2e::echo::cert::Authority;
@@ -12,7 +11,7 @@ use portolan_e2e::rig::{Answer, Ask, DEADLINE, Lane, Load, Shared, Target, World
 static WORLD: Shared = Shared::new();
 
 /// The tests below change objects of their own on hosts of their own, beside each other.
-async fn world() -> Arc<World> {
+async fn world() -> &'static World {
     WORLD
         .get(async || {
             World::plan()

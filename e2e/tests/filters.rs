@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_e2e::echo::cert::Authority;
@@ -13,7 +12,7 @@ use portolan_e2e::rig::{Answer, Ask, DEADLINE, Shared, Target, World, table};
 
 static WORLD: Shared = Shared::new();
 
-async fn world() -> Arc<World> {
+async fn world() -> &'static World {
     WORLD
         .get(async || {
             let authority = Authority::new("test").unwrap();
@@ -450,7 +449,7 @@ async fn a_mirror_gets_what_the_backend_gets() {
     let ask = Ask::get("mirrors.example", "/one/a?b=c").method("POST").header("X-Own", "1").body("some body");
     let answer = web().await.ask(&ask).await;
     assert_eq!(answer.instance(), Some("blue"));
-    arrived(&world, "green", "/one/a", |count| count == 1).await;
+    arrived(world, "green", "/one/a", |count| count == 1).await;
     let mirrored = world.backends.get("green").seen("/one/a").remove(0);
     let seen = (mirrored.method.as_str(), mirrored.uri.as_str(), mirrored.host.as_str());
     assert_eq!(seen, ("POST", "/one/a?b=c", "mirrors.example"));
@@ -468,8 +467,8 @@ async fn a_rule_may_have_several_mirrors() {
         [(Ask::get("mirrors.example", "/two"), "blue"), (Ask::get("mirrors.example", "/two"), "blue")],
     )
     .await;
-    arrived(&world, "green", "/two", |count| count == 2).await;
-    arrived(&world, "red", "/two", |count| count == 2).await;
+    arrived(world, "green", "/two", |count| count == 2).await;
+    arrived(world, "red", "/two", |count| count == 2).await;
 }
 
 #[tokio::test]
@@ -482,7 +481,7 @@ async fn a_mirror_may_get_a_share() {
     }
     // Five standard deviations of 500 draws: wrong by chance once in a million runs.
     for (backend, expected, deviation) in [("green", 100, 45), ("red", 250, 56)] {
-        let count = arrived(&world, backend, "/share", |count| count + deviation >= expected).await;
+        let count = arrived(world, backend, "/share", |count| count + deviation >= expected).await;
         assert!(count <= expected + deviation, "{backend}: {count} of {REQUESTS} requests mirrored");
     }
 }
@@ -496,7 +495,7 @@ async fn a_mirror_of_no_share_gets_nothing() {
     }
     // One request that is mirrored comes after all those that were not.
     table(&web().await, [(Ask::get("mirrors.example", "/one/last"), "blue")]).await;
-    arrived(&world, "green", "/one/last", |count| count == 1).await;
+    arrived(world, "green", "/one/last", |count| count == 1).await;
     assert_eq!(world.backends.get("green").counts().get("/never"), None);
 }
 

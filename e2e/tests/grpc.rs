@@ -4,14 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use portolan_e2e::rig::manifest::http_gateway;
 use portolan_e2e::rig::{Ask, Shared, Target, World, grpc, table};
 
 static WORLD: Shared = Shared::new();
 
-async fn world() -> Arc<World> {
+async fn world() -> &'static World {
     WORLD
         .get(async || {
             World::plan()

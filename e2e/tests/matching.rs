@@ -4,15 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
-
 use portolan_e2e::rig::manifest::{gateway, http_gateway, join, route};
 use portolan_e2e::rig::{Ask, Shared, World, table};
 use serde_json::json;
 
 static WORLD: Shared = Shared::new();
 
-async fn world() -> Arc<World> {
+async fn world() -> &'static World {
     WORLD
         .get(async || {
             World::plan()

@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use portolan_e2e::echo::cert::{Authority, Pair};
 use portolan_e2e::rig::manifest::{gateway, join, secret};
@@ -39,7 +38,7 @@ async fn certificates() -> &'static Certificates {
         .await
 }
 
-async fn world() -> Arc<World> {
+async fn world() -> &'static World {
     WORLD
         .get(async || {
             let made = certificates().await;

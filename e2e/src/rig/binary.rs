@@ -19,15 +19,19 @@ pub fn portolan() -> &'static Path {
             assert!(named.is_file(), "PORTOLAN_BIN names {}, which is not a file", named.display());
             return named;
         }
-        // <target>/<profile>/deps/<test>-<hash>
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).expect("a test lies in cargo's target folder");
-        let path = profile.join("portolan");
+        let path = beside("portolan");
         if let Some(reason) = stale(&path) {
-            build(profile, &reason);
+            build(&path, &reason);
         }
         path
     })
+}
+
+/// A binary that cargo built for the same profile.
+pub(super) fn beside(name: &str) -> PathBuf {
+    // <target>/<profile>/deps/<test>-<hash>
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).expect("a test lies in cargo's target folder").join(name)
 }
 
 /// Why the binary cannot be used as it is, by the list of its sources that cargo writes beside it.
@@ -46,7 +50,8 @@ fn stale(binary: &Path) -> Option<String> {
     newer.map(|path| format!("{} is newer", path.display()))
 }
 
-fn build(profile: &Path, reason: &str) {
+fn build(binary: &Path, reason: &str) {
+    let profile = binary.parent().expect("a binary lies in a folder");
     tracing::info!(%reason, "building portolan");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--quiet", "--locked", "--package", "portolan", "--bin", "portolan"]);

@@ -1,6 +1,6 @@
 //! The rig of the tests with a real Envoy: a folder of manifests, echo backends, and `portolan standalone` over them.
 //!
-//! A test gives manifests and asks over the wire. [`World`] runs everything and ends it when dropped, [`Target`] and [`Ask`]
+//! A test gives manifests and asks over the wire. [`World`] runs everything, and ends it when it is dropped or the test is gone; [`Target`] and [`Ask`]
 //! are a client that holds nothing back (fresh or kept connections, HTTP/1.1 or HTTP/2, any SNI with any Host), and [`Load`]
 //! keeps asking while a test changes things, and counts what failed. Waiting is always for a condition and has a deadline;
 //! what is not reached is shown with the status and the end of the log.
@@ -12,6 +12,7 @@ pub mod backends;
 pub mod binary;
 pub mod client;
 pub mod grpc;
+pub mod keeper;
 pub mod load;
 pub mod manifest;
 pub mod processes;

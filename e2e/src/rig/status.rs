@@ -37,25 +37,19 @@ impl Condition {
 
 /// Something wrong with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
 pub struct Problem {
     /// The file.
     pub file: String,
-    /// The line, from 1.
-    pub line: Option<u64>,
+    /// The line, from 1; 0 when it is about the whole file.
+    pub line: u64,
+    /// The column, from 1; 0 likewise.
+    pub column: u64,
     /// `error` or `warning`.
     pub severity: String,
     /// What is wrong.
     pub message: String,
     /// The object, where it is known.
     pub object: Option<String>,
-}
-
-impl Default for Problem {
-    fn default() -> Self {
-        let text = String::new;
-        Self { file: text(), line: None, severity: text(), message: text(), object: None }
-    }
 }
 
 /// A status at one moment.

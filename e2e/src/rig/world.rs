@@ -1,20 +1,23 @@
 //! A world: manifests, echo backends, and a standalone that serves them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use portolan::fleet::process::ProcessId;
-use portolan::fleet::state::{Environment, StatePaths};
+use portolan::fleet::state::{Environment, StateError, StatePaths};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::backends::Backends;
 use super::client::Target;
+use super::keeper::Keeper;
 use super::processes::{self, Proxy};
 use super::status::Status;
 use super::{binary, manifest, socket};
@@ -22,7 +25,7 @@ use super::{binary, manifest, socket};
 /// How long anything here may take.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How long the end of everything may take, drains included.
-const END: Duration = Duration::from_secs(20);
+pub(super) const END: Duration = Duration::from_secs(20);
 /// How many lines of the log are shown with a failure.
 const LINES: usize = 60;
 
@@ -34,11 +37,12 @@ pub struct Plan {
     arguments: Vec<String>,
 }
 
-/// See the module. Dropping it ends everything that it started.
+/// See the module. Dropping it ends everything that it started; one in a static is ended when the tests of its file are over.
 #[derive(Debug)]
 pub struct World {
     /// The echo backends.
     pub backends: Backends,
+    keeper: Mutex<Keeper>,
     folder: TempDir,
     arguments: Vec<String>,
     paths: StatePaths,
@@ -79,13 +83,10 @@ impl Plan {
         for part in ["manifests", "new", "state"] {
             std::fs::create_dir(folder.path().join(part)).unwrap();
         }
-        let environment = Environment {
-            portolan_state: Some(folder.path().join("state").into()),
-            ..Environment::default()
-        };
-        let paths = StatePaths::of(&[folder.path().join("manifests")], &environment).unwrap();
+        let paths = state_paths(folder.path()).unwrap();
         let world = World {
             backends: Backends::default(),
+            keeper: Mutex::new(Keeper::start(folder.path())),
             folder,
             arguments: self.arguments,
             paths,
@@ -171,7 +172,9 @@ impl World {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = self.standalone();
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        *running = Some(command.spawn().unwrap());
+        let child = command.process_group(0).spawn().unwrap();
+        self.keeper.lock().unwrap().watch(&ProcessId::of(child.id()).unwrap());
+        *running = Some(child);
     }
 
     /// The standalone's process.
@@ -209,6 +212,19 @@ impl World {
     /// Where none answers.
     pub async fn get(&self, path: &str) -> Result<(u16, String), String> {
         socket::get(&self.paths.api_socket(), path).await
+    }
+
+    /// What the control plane counts of its responses to proxies: type and `ack` or `nack` → how many, since it started.
+    pub async fn responses(&self) -> BTreeMap<String, u64> {
+        let (_, text) = self.get("/metrics").await.unwrap_or_else(|error| panic!("/metrics: {error}"));
+        let counted = text.lines().filter_map(|line| {
+            let (labels, count) = line.strip_prefix("portolan_xds_responses_total{")?.split_once("} ")?;
+            let value = |name: &str| labels.split(',').find_map(|label| label.strip_prefix(name));
+            let key =
+                format!("{} {}", value("type=")?.trim_matches('"'), value("result=")?.trim_matches('"'));
+            Some((key, count.parse().ok()?))
+        });
+        counted.collect()
     }
 
     /// Asks for a page of JSON that must be there.
@@ -304,6 +320,13 @@ impl Drop for World {
         let failing = std::thread::panicking();
         assert!(stopped || failing, "the standalone did not stop within {END:?}\n{}", self.log_end());
     }
+}
+
+/// The state folder of the world in a folder.
+pub(super) fn state_paths(folder: &Path) -> Result<StatePaths, StateError> {
+    let environment =
+        Environment { portolan_state: Some(folder.join("state").into()), ..Environment::default() };
+    StatePaths::of(&[folder.join("manifests")], &environment)
 }
 
 /// Ends a child: SIGTERM, and SIGKILL where that is not enough. Its exit status, if SIGTERM was.
