@@ -217,6 +217,17 @@ impl Engine {
         Some(GatewayReport { addresses, conditions: vec![accepted, condition], listeners })
     }
 
+    /// The routes on a Gateway that use a Service as a backend. Looks at all routes of the Gateway: for rare questions.
+    pub fn routes_using(&self, gateway: &ObjectKey, service: &ObjectKey) -> Vec<ObjectKey> {
+        let routes = self.effects.routes.get(gateway).into_iter().flatten();
+        let uses = |route: &&ObjectKey| {
+            self.state.route(route).is_some_and(|out| {
+                out.clusters.iter().any(|id| id.namespace == service.namespace && id.service == service.name)
+            })
+        };
+        routes.filter(uses).cloned().collect()
+    }
+
     /// Where a Gateway's ports are bound, or why they are not.
     pub fn placement(&self, gateway: &ObjectKey) -> Option<&super::Placement> {
         self.state.placement(gateway)

@@ -101,7 +101,7 @@ impl Rig {
         let resolved = self.engine.apply(changes);
         self.take(resolved);
         for (gateway, ports) in self.engine.wanted_ports() {
-            let address = |port: u16| ((port, Transport::Tcp), Ok(vec![([127, 0, 0, 1], port).into()]));
+            let address = |port: (u16, Transport)| (port, Ok(vec![([127, 0, 0, 1], port.0).into()]));
             let placement = Placement { ports: ports.into_iter().map(address).collect() };
             let resolved = self.engine.place(&gateway, Some(placement));
             for (gateway, delta) in &resolved.deltas {

@@ -173,7 +173,7 @@ impl Core {
                 }
             });
             served.store.update(|store| served.program.apply(delta, store, seen));
-            reports.extend(served.review(&gateway));
+            reports.extend(served.review(&self.engine, &gateway));
             served.remember(&*self.keep);
         }
         self.metrics.on_lowered(started.elapsed());
@@ -194,7 +194,7 @@ impl Core {
             _ => None,
         });
         if answered.is_some() {
-            reports.extend(served.review(&key));
+            reports.extend(served.review(&self.engine, &key));
             served.remember(&*self.keep);
         }
         if matches!(event, Event::Opened | Event::Closed { .. }) {
@@ -216,7 +216,7 @@ impl Core {
             }
             let applied: Applied = served.store.update(|store| served.program.tick(store, now));
             if !applied.changed.is_empty() {
-                reports.extend(served.review(gateway));
+                reports.extend(served.review(&self.engine, gateway));
                 served.remember(&*self.keep);
             }
         }
@@ -337,7 +337,7 @@ impl Core {
 
 impl Served {
     /// Looks at what the program rejects now. Returns the objects for which that changed.
-    fn review(&mut self, gateway: &ObjectKey) -> BTreeSet<ObjectKey> {
+    fn review(&mut self, engine: &Engine, gateway: &ObjectKey) -> BTreeSet<ObjectKey> {
         let mut rejected: BTreeMap<ObjectKey, String> = BTreeMap::new();
         let mut own = None;
         for rejection in self.program.rejections() {
@@ -345,7 +345,13 @@ impl Served {
                 Ok(key) if key.kind.is_route() || key.kind == Kind::Gateway => {
                     rejected.insert(key, rejection.message.to_string());
                 }
-                // Secrets and Services have no status of ours: the Gateway that uses them tells.
+                // A Service has no status of ours: the routes that use it tell.
+                Ok(service) if service.kind == Kind::Service => {
+                    for route in engine.routes_using(gateway, &service) {
+                        rejected.insert(route, format!("{service}: {}", rejection.message));
+                    }
+                }
+                // Nor has a Secret: the Gateway that uses it tells.
                 _ => own = Some(format!("{}: {}", rejection.origin, rejection.message)),
             }
         }

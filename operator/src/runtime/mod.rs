@@ -140,3 +140,6 @@ pub fn start(
     let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
     Ok((Handle { inputs: sender, hub, wanted: wanted_changes, standing: standing_changes }, thread))
 }
+
+#[cfg(test)]
+mod tests;

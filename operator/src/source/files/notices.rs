@@ -51,7 +51,7 @@ impl Notices {
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             hear(&lock(&heard), &pending, event, Instant::now());
         });
-        let watcher = watcher.inspect_err(|error| complain(error)).ok();
+        let watcher = watcher.inspect_err(complain).ok();
         Self { deaf: watcher.is_none(), watcher, names }
     }
 
