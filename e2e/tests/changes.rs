@@ -283,7 +283,7 @@ async fn a_certificate_rotated() {
         }
         load.more(30).await;
     }
-    load.stop().await.assert_clean(100);
+    load.stop().await.assert_clean(40);
 }
 
 #[tokio::test]

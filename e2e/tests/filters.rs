@@ -69,12 +69,21 @@ spec:
     - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Way, value: to}]}}
     - {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: X-Way, value: back}]}}
     backendRefs: [{name: blue, port: 80}]
+  - matches: [{path: {value: /cookies}}]
+    filters:
+    - {type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: Set-Cookie, value: b=2}]}}
+    backendRefs: [{name: blue, port: 80}]
   # A filter that does not exist must not be skipped (HTTPRouteFilter.extensionRef).
   - matches: [{path: {value: /unknown}}]
     filters:
     - {type: ExtensionRef, extensionRef: {group: example.org, kind: Filter, name: none}}
     backendRefs: [{name: blue, port: 80}]
 ";
+
+/// The values of a header: several lines are one list (RFC 9110 §5.3), which is how the suite compares them.
+fn values<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+    lines.iter().flat_map(|line| line.split(',')).map(str::trim).collect()
+}
 
 #[tokio::test]
 async fn request_headers_are_set_added_and_removed() {
@@ -88,13 +97,12 @@ async fn request_headers_are_set_added_and_removed() {
     let expected = [
         ("x-set", vec!["set-now"]),
         ("x-set-new", vec!["was-not-there"]),
-        // One line with all values: what the suite asks for, and what every backend understands.
-        ("x-add", vec!["before,added"]),
+        ("x-add", vec!["before", "added"]),
         ("x-add-new", vec!["alone"]),
         ("x-remove", vec![]),
         ("x-other", vec!["kept"]),
     ];
-    let seen = expected.iter().map(|(name, _)| (*name, echoed.header(name)));
+    let seen = expected.iter().map(|(name, _)| (*name, values(&echoed.header(name))));
     assert_eq!(seen.collect::<Vec<_>>(), expected);
 }
 
@@ -106,13 +114,21 @@ async fn response_headers_are_set_added_and_removed() {
     let expected = [
         ("x-set", vec!["set-now"]),
         ("x-set-new", vec!["was-not-there"]),
-        ("x-add", vec!["before,added"]),
+        ("x-add", vec!["before", "added"]),
         ("x-add-new", vec!["alone"]),
         ("x-remove", vec![]),
         ("x-other", vec!["kept"]),
     ];
-    let seen = expected.iter().map(|(name, _)| (*name, answer.header(name)));
+    let seen = expected.iter().map(|(name, _)| (*name, values(&answer.header(name))));
     assert_eq!(seen.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn an_added_cookie_is_a_line_of_its_own() {
+    // The exception of RFC 9110 §5.3: cookies in one line cannot be told apart.
+    let ask = Ask::get("headers.example", "/cookies").header("x-echo-set-header", "Set-Cookie: a=1");
+    let answer = web().await.ask(&ask).await;
+    assert_eq!(answer.header("set-cookie"), ["a=1", "b=2"]);
 }
 
 #[tokio::test]
@@ -311,11 +327,12 @@ async fn the_port_of_a_redirect_follows_its_scheme_or_the_listener() {
 
 #[tokio::test]
 async fn a_port_in_the_host_header_does_not_reach_the_redirect() {
-    let rows = [("/same-host", "https://redirect-ports.example/same-host")];
-    let row = |(path, location): (&str, &str)| {
-        ("redirect-ports.example:8080".to_owned(), path.to_owned(), 302, location.to_owned())
-    };
-    redirect_table(&web().await, rows.map(row)).await;
+    let answer = web().await.ask(&Ask::get("redirect-ports.example:8080", "/same-host")).await;
+    let location = answer.line("location").unwrap_or_default();
+    // The scheme's own port should be left out, and may be said.
+    let allowed =
+        ["https://redirect-ports.example/same-host", "https://redirect-ports.example:443/same-host"];
+    assert!(answer.status == 302 && allowed.contains(&location), "{answer}");
 }
 
 fn rewrites() -> String {
@@ -380,7 +397,7 @@ async fn a_rewritten_host_reaches_the_backend() {
     let ask = Ask::get("rewrites.example", "/all/x?a=b").headers(&[("x-add", "first"), ("x-remove", "gone")]);
     let all = target.ask(&ask).await.echoed();
     assert_eq!((all.host.as_str(), all.path.as_str()), ("inside.example", "/some/x?a=b"));
-    assert_eq!((all.header("x-add"), all.header("x-remove")), (vec!["first,added"], vec![]));
+    assert_eq!((values(&all.header("x-add")), all.header("x-remove")), (vec!["first", "added"], vec![]));
 }
 
 #[tokio::test]
@@ -717,7 +734,7 @@ async fn filters_of_a_backend_reference_act_for_that_backend_alone() {
         let ask = Ask::get("backend-filters.example", "/headers").header("x-remove", "maybe");
         let answer = open.ask(&ask).await.unwrap();
         let echoed = answer.echoed();
-        let lines = |name| echoed.header(name).join("|");
+        let lines = |name| values(&echoed.header(name)).join("|");
         let from = answer.line("x-from").unwrap_or_default().to_owned();
         seen.insert(echoed.instance.clone(), (lines("x-chosen"), lines("x-trail"), lines("x-remove"), from));
     }
@@ -727,7 +744,7 @@ async fn filters_of_a_backend_reference_act_for_that_backend_alone() {
         (name, (chosen, trail, removed, from))
     };
     let expected =
-        [row(["blue", "blue", "rule,blue", "", "blue"]), row(["green", "green", "rule", "maybe", ""])];
+        [row(["blue", "blue", "rule|blue", "", "blue"]), row(["green", "green", "rule", "maybe", ""])];
     assert_eq!(seen, BTreeMap::from(expected));
 }
 
