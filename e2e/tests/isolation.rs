@@ -71,7 +71,7 @@ fn programmed(status: &Status, number: usize) -> bool {
 /// Whether Envoy's rejection is told on a route, in Envoy's words.
 fn rejected(status: &Status, number: usize) -> bool {
     let condition = status.condition(&key(number), "portolan.dev/Programmed");
-    condition.is_some_and(|one| one.status == "False" && one.message.contains("regex"))
+    condition.is_some_and(|one| one.is_false("Invalid") && one.message.contains("(?x"))
 }
 
 #[tokio::test]

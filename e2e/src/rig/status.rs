@@ -191,8 +191,20 @@ fn find(conditions: &Value, type_: &str) -> Option<Condition> {
     Some(serde_json::from_value(found.clone()).expect("a condition has all its fields"))
 }
 
+/// For people: what is not well in full, the rest in short.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string_pretty(&self.0).unwrap_or_default())
+        writeln!(
+            f,
+            "ready: {}, problems: {}, gateways: {}",
+            self.0["ready"], self.0["problems"], self.0["gateways"]
+        )?;
+        let objects = self.0["objects"].as_object().into_iter().flatten();
+        let (well, other): (Vec<_>, Vec<_>) =
+            objects.partition(|(_, object)| !any_condition(object, &|one| one["status"] != "True"));
+        for (key, object) in other {
+            writeln!(f, "{key}: {object}")?;
+        }
+        write!(f, "{} objects with all conditions True", well.len())
     }
 }

@@ -27,7 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How long the end of everything may take, drains included.
 pub(super) const END: Duration = Duration::from_secs(20);
 /// How many lines of the log are shown with a failure.
-const LINES: usize = 60;
+const LINES: usize = 25;
 
 /// What a world starts with.
 #[derive(Debug, Default)]
@@ -151,11 +151,15 @@ impl World {
         command
     }
 
-    /// `portolan standalone` over this world's folder, with its arguments.
+    /// `portolan standalone` over this world's folder, with its arguments, and our own for what these do not say.
     pub fn standalone(&self) -> Command {
         let mut command = self.portolan();
         command.arg("standalone").arg(self.manifests()).arg("--envoy").arg(binary::envoy());
-        command.args(["--drain-time", "1", "--max-detached", "60", "--concurrency", "2"]);
+        for (name, value) in [("--drain-time", "1"), ("--max-detached", "60"), ("--concurrency", "2")] {
+            if !self.arguments.iter().any(|given| given == name) {
+                command.args([name, value]);
+            }
+        }
         command.args(&self.arguments);
         command
     }
