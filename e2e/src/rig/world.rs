@@ -306,11 +306,11 @@ impl World {
 
     /// The end of the log, and of the proxies' logs.
     pub fn log_end(&self) -> String {
-        let mut text = format!("--- end of the standalone's log\n{}", tail(&self.log_file()));
+        let mut text = format!("--- end of the standalone's log\n{}", tail(&self.log_file(), LINES));
         let gateways = std::fs::read_dir(self.paths.gateways()).into_iter().flatten();
         for folder in gateways.filter_map(Result::ok) {
             let log = folder.path().join(portolan::fleet::host::LOG_FILE);
-            write!(text, "\n--- end of {}\n{}", log.display(), tail(&log)).unwrap();
+            write!(text, "\n--- end of {}\n{}", log.display(), tail(&log, LINES / 3)).unwrap();
         }
         text
     }
@@ -366,9 +366,9 @@ fn reported_keys(yaml: &str) -> Vec<String> {
     keys
 }
 
-fn tail(path: &Path) -> String {
+fn tail(path: &Path, most: usize) -> String {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
+    lines[lines.len().saturating_sub(most)..].join("\n")
 }
