@@ -160,7 +160,7 @@ impl FleetTask {
             match self.fleet.ensure(&gateway) {
                 Ok(Ensured::Started { pid }) => tracing::info!(%gateway, pid, "proxy started"),
                 Ok(Ensured::Attached { pid }) => tracing::info!(%gateway, pid, "attached to a running proxy"),
-                Ok(Ensured::Running { .. } | Ensured::Waiting { .. }) => {}
+                Ok(Ensured::Running { .. } | Ensured::Waiting { .. } | Ensured::NotStarted) => {}
                 Err(error) => tracing::error!(%gateway, %error, "its proxy cannot be started; trying again"),
             }
         }

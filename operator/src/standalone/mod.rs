@@ -63,6 +63,8 @@ pub struct Options {
     pub max_detached: Duration,
     /// Envoy's log level.
     pub envoy_log_level: String,
+    /// Whether proxies are started. Without, ports are placed and configuration is served all the same.
+    pub proxies: bool,
 }
 
 /// Why a standalone cannot start, or ended.
@@ -112,10 +114,16 @@ pub async fn run(options: Options, started: impl FnOnce(&StatePaths)) -> Result<
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
     let paths = StatePaths::of(&options.inputs, &state::Environment::current())?;
     check_socket(&paths.api_socket())?;
-    let envoy = envoy::find(options.envoy.as_deref(), &envoy::Environment::current())?;
-    let version = envoy::check(&envoy).await?;
+    let envoy = if options.proxies {
+        let envoy = envoy::find(options.envoy.as_deref(), &envoy::Environment::current())?;
+        let version = envoy::check(&envoy).await?;
+        tracing::info!(envoy = %envoy.display(), %version, "Envoy found");
+        Some(envoy)
+    } else {
+        None
+    };
     let folder = StateFolder::open(paths.clone())?;
-    tracing::info!(inputs = ?options.inputs, state = %paths.folder().display(), envoy = %envoy.display(), %version, "standalone starts");
+    tracing::info!(inputs = ?options.inputs, state = %paths.folder().display(), "standalone starts");
 
     let metrics = Arc::new(Metrics::default());
     let keep = Box::new(KeepInFolder(paths.folder().join("rejected")));
