@@ -8,6 +8,7 @@ mod fleet;
 mod surroundings;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -37,7 +38,7 @@ use crate::{
     resolve::Environment,
     runtime::{self, Handle, KeepInFolder},
     source::{
-        Batch,
+        Batch, Problem,
         files::{Files, watch},
     },
 };
@@ -143,10 +144,11 @@ pub async fn run(options: Options, started: impl FnOnce(&StatePaths)) -> Result<
 
     let mut files = Files::new(options.inputs.clone());
     let (first, files) = tokio::task::spawn_blocking(move || (files.scan(), files)).await?;
-    log_problems(&first);
+    let mut told = BTreeSet::new();
+    log_problems(&first, &mut told);
     // The core ends only when we say so, below.
     let _ = handle.changes(first).and_then(|()| handle.synced());
-    tasks.spawn(follow_files(files, handle.clone(), shutdown.clone()));
+    tasks.spawn(follow_files(files, told, handle.clone(), shutdown.clone()));
 
     let fleet = HostFleet::new(HostConfig {
         program: std::env::current_exe().map_err(system("the name of this program"))?,
@@ -215,12 +217,17 @@ async fn serve_admin(
 }
 
 /// Brings what changes in the files to the core.
-async fn follow_files(files: Files, handle: Handle, shutdown: CancellationToken) {
+async fn follow_files(
+    files: Files,
+    mut told: BTreeSet<Problem>,
+    handle: Handle,
+    shutdown: CancellationToken,
+) {
     let (sender, mut batches) = mpsc::channel(16);
     let watching = watch(files, sender, shutdown);
     let following = async {
         while let Some(batch) = batches.recv().await {
-            log_problems(&batch);
+            log_problems(&batch, &mut told);
             if handle.changes(batch).is_err() {
                 return;
             }
@@ -229,10 +236,13 @@ async fn follow_files(files: Files, handle: Handle, shutdown: CancellationToken)
     tokio::join!(watching, following);
 }
 
-fn log_problems(batch: &Batch) {
-    for problem in &batch.problems {
+/// Logs the problems that were not there before.
+fn log_problems(batch: &Batch, told: &mut BTreeSet<Problem>) {
+    let now: BTreeSet<Problem> = batch.problems.iter().cloned().collect();
+    for problem in now.difference(told) {
         tracing::warn!("{problem}");
     }
+    *told = now;
 }
 
 async fn kill_all(paths: &StatePaths) {
