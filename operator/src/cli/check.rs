@@ -114,7 +114,14 @@ fn table(
                 )
             })
             .collect();
-        let result = if faults.is_empty() { "ok".to_owned() } else { faults.join("\n") };
+        let result = match report {
+            // Not an error: an app team checks its own folder, and the Gateway is somebody else's.
+            Report::Route(route) if route.parents.is_empty() => {
+                "not attached: no parentRef names a Gateway of Portolan's in these files".to_owned()
+            }
+            _ if faults.is_empty() => "ok".to_owned(),
+            _ => faults.join("\n"),
+        };
         table.add_row([key.to_string(), manifests.place(key), attached, result]);
     }
     writeln!(out, "{table}")
