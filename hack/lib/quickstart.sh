@@ -4,7 +4,7 @@
 # Every process has a session of its own, so that Ctrl-C at the terminal reaches the script alone: it lets the standalone drain
 # first and ends the backends last, and no request is lost on the way.
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154 # repository: common.sh; http, https: for requests.sh
+# shellcheck disable=SC2034,SC2154 # repository: common.sh; smoke: the script; http, https: for requests.sh
 
 # Of the samples: the hostname that HTTPS serves, and the Secret that its listener wants.
 quickstart_host=shop.example.com
@@ -127,11 +127,16 @@ quickstart_stop() {
   fi
   kill -TERM "${backends[@]}" "${followers[@]}" 2>/dev/null || true
   wait
-  if [[ -d $work/as-started && -z ${smoke:-} ]] && ! diff -qr "$work/as-started" "$manifests" >/dev/null; then
+  _quickstart_keep_edits
+  rm -rf "$work"
+}
+
+_quickstart_keep_edits() {
+  [[ -z $smoke && -d $work/as-started && -d $manifests ]] || return 0
+  if ! diff -qr "$work/as-started" "$manifests" >/dev/null; then
     local kept
     kept=$(mktemp -d "${TMPDIR:-/tmp}/portolan-manifests.XXXXXX")
-    cp -R "$manifests/." "$kept"
+    cp -R "$manifests/." "$kept" || return 0
     say "your edited manifests are kept in $kept"
   fi
-  rm -rf "$work"
 }
