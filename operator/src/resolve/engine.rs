@@ -11,6 +11,7 @@ use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
 use super::{
     ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
     effects::Effects,
+    environment::Environment,
     gateway,
     host::{self, Members},
     route, tls,
@@ -28,6 +29,9 @@ pub(super) struct State {
     pub(super) placements: HashMap<ObjectKey, Placement>,
     /// Units of routes and classes panicked while they were resolved.
     pub(super) panics: BTreeMap<Unit, String>,
+    pub(super) environment: Environment,
+    /// Seconds since the epoch, as told; the epoch until then.
+    pub(super) now: i64,
 }
 
 macro_rules! typed_outputs {
@@ -127,6 +131,15 @@ impl Engine {
         resolved
     }
 
+    /// GatewayClasses of ours.
+    pub(super) fn classes(&self) -> Vec<ObjectKey> {
+        let class = |unit: &Unit| match unit {
+            Unit::Class(key) => Some(key.clone()),
+            _ => None,
+        };
+        self.state.outputs.keys().filter_map(class).collect()
+    }
+
     /// Gateways of ours, with the ports that their fleets should bind.
     pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>> {
         let ports = |out: &Arc<ListenersOut>| {
@@ -172,13 +185,13 @@ impl Engine {
         }
     }
 
-    fn touch(&mut self, read: &Read) {
+    pub(super) fn touch(&mut self, read: &Read) {
         if let Some(units) = self.readers.get(read) {
             self.dirty.extend(units.iter().cloned());
         }
     }
 
-    fn settle(&mut self, resolved: &mut Resolved) {
+    pub(super) fn settle(&mut self, resolved: &mut Resolved) {
         while let Some(unit) = self.dirty.pop_first() {
             resolved.units_run += 1;
             let view = View::new(&self.world);
@@ -267,6 +280,6 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
         Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
-        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, id))),
+        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),
     }
 }

@@ -302,6 +302,7 @@ fn timeouts_and_retries() {
         vec![
             routed(prefix("/request"), target(Some(500), None, None)),
             routed(prefix("/off"), target(Some(0), Some(0), None)),
+            routed(prefix("/long"), target(Some(600_000), None, None)),
             routed(prefix("/try"), target(None, Some(500), None)),
             routed(prefix("/retry"), target(Some(15_000), Some(500), retry(3, &[503, 500], Some(100)))),
             routed(prefix("/connection"), target(None, None, retry(100, &[], None))),
