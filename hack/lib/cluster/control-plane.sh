@@ -3,8 +3,6 @@
 # Needs `state`, `cluster_name` and `mode` (whole or api-only). An API server without a node runs on loopback as any user.
 # shellcheck shell=bash
 
-service_cidr=10.96.0.0/16
-
 # api_up : etcd and the API server, ready to answer.
 api_up() {
   local programs etcd
@@ -50,12 +48,39 @@ api_up() {
     # No controller manager makes a namespace's default ServiceAccount, so this admission would refuse every pod.
     flags+=(--disable-admission-plugins=ServiceAccount)
   fi
-  await etcd 30 _listens 127.0.0.1 "$etcd_port"
+  await etcd 30 listens 127.0.0.1 "$etcd_port"
   start kube-apiserver "$programs/kube-apiserver" "${flags[@]}"
-  kubectl=("$programs/kubectl" --kubeconfig "$state/admin.kubeconfig")
-  await kube-apiserver 60 "${kubectl[@]}" get --raw /readyz
-  await kube-apiserver 30 "${kubectl[@]}" get namespace default
   printf '%s\n' "$programs" >"$state/kubectl-folder"
+  await kube-apiserver 60 kube get --raw /readyz
+  await kube-apiserver 30 kube get namespace default
+}
+
+# kube ARGUMENTS… : kubectl as the cluster's administrator.
+kube() { "$(cat "$state/kubectl-folder")/kubectl" --kubeconfig "$state/admin.kubeconfig" --request-timeout 5s "$@"; }
+
+# controllers_up : the controller manager and the scheduler.
+controllers_up() {
+  local programs name
+  programs=$(built kubernetes/node) || exit 1
+  for name in kube-controller-manager kube-scheduler; do
+    pki_kubeconfig $name "/CN=system:$name" "https://$api_address:$api_port"
+  done
+  start kube-controller-manager "$programs/kube-controller-manager" --kubeconfig="$state/kube-controller-manager.kubeconfig" \
+    --bind-address=127.0.0.1 --leader-elect=false --use-service-account-credentials \
+    --service-account-private-key-file="$state/pki/service-accounts.key" --root-ca-file="$state/pki/ca.crt" \
+    --cluster-signing-cert-file="$state/pki/ca.crt" --cluster-signing-key-file="$state/pki/ca.key" \
+    --cluster-cidr="$pod_cidr" --allocate-node-cidrs --feature-gates=ClusterTrustBundle=true \
+    --kube-api-qps=200 --kube-api-burst=400
+  start kube-scheduler "$programs/kube-scheduler" --kubeconfig="$state/kube-scheduler.kubeconfig" \
+    --bind-address=127.0.0.1 --leader-elect=false
+}
+
+# controllers_ready : waits for both.
+controllers_ready() {
+  await kube-controller-manager 30 listens 127.0.0.1 10257
+  await kube-scheduler 30 listens 127.0.0.1 10259
+  # Pods are refused until the namespace has its default account.
+  await kube-controller-manager 30 kube get serviceaccount default
 }
 
 # Requests of Portolan's own service accounts are recorded (without bodies), so that a test can compare them with its roles.
@@ -70,8 +95,6 @@ rules:
 - level: None
 YAML
 }
-
-_listens() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
 # A whole cluster has fixed ports on its own address. An API server alone takes three free ones on loopback and keeps
 # them: they are below the kernel's range for outgoing connections, and what other clusters hold is left alone, running or not.
@@ -88,7 +111,7 @@ _choose_ports() {
     local port chosen=() held
     held=$(cat "$cache"/clusters/*/ports 2>/dev/null || true)
     for ((port = 21000; port < 30000 && ${#chosen[@]} < 3; port++)); do
-      if [[ $held != *"=$port "* ]] && ! _listens 127.0.0.1 "$port"; then chosen+=("$port"); fi
+      if [[ $held != *"=$port "* ]] && ! listens 127.0.0.1 "$port"; then chosen+=("$port"); fi
     done
     [[ ${#chosen[@]} -eq 3 ]] || die "no three free ports between 21000 and 30000 on loopback"
     printf 'api_address=127.0.0.1 api_port=%s etcd_port=%s etcd_peer_port=%s \n' "${chosen[@]}" >"$state/ports"

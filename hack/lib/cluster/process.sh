@@ -4,6 +4,8 @@
 # belong to somebody else by now), run/NAME.command how it was started, log/NAME.log what it said.
 # shellcheck shell=bash
 
+declare -A _started=() # the components that this run of the script has started
+
 # start NAME COMMAND… : starts the process unless it runs already, with just this command.
 start() {
   local name=$1 command
@@ -21,6 +23,7 @@ start() {
   # Descriptor 9 is the lock of this script: a child that kept it would hold the lock for ever.
   setsid "$@" >>"$state/log/$name.log" 2>&1 </dev/null 9>&- &
   printf '%s %s\n' $! "$(_started_at $!)" >"$state/run/$name.pid"
+  _started[$name]=yes
 }
 
 # The start time of a process (clock ticks since boot) and the boot; together with the id it names one process for ever.
@@ -58,16 +61,24 @@ stop() {
 
 _dead() { ! alive "$1"; }
 
-# await NAME SECONDS COMMAND… : waits until the command succeeds; if it does not, or the process dies, prints the end of
-# the process's log and ends the script.
+# await NAME SECONDS COMMAND… : waits until the command succeeds. A process that was there before and does not answer is
+# started again. If the command still fails, or the process dies, prints the end of its log and ends the script.
 await() {
-  local name=$1 deadline=$((SECONDS + $2))
+  local name=$1 seconds=$2 deadline
   shift 2
+  if [[ -z ${_started[$name]:-} ]] && alive "$name" && ! until_ok 5 "$@"; then
+    local again=()
+    eval "again=($(cat "$state/run/$name.command"))" # words that `start` quoted
+    say "$name runs but does not answer; starting it again"
+    stop "$name"
+    start "$name" "${again[@]}"
+  fi
+  deadline=$((SECONDS + seconds))
   until "$@" >/dev/null 2>&1; do
     if ! alive "$name"; then
       _blame "$name" "it died"
     elif [[ $SECONDS -ge $deadline ]]; then
-      _blame "$name" "it is not ready in time"
+      _blame "$name" "it is not ready after $seconds s"
     fi
     sleep 0.1
   done
@@ -77,3 +88,6 @@ _blame() {
   tail -n 30 "$state/log/$1.log" | cut -c1-400 | sed 's/^/    /' >&2
   die "$1 failed: $2. Above is the end of $state/log/$1.log"
 }
+
+# listens ADDRESS PORT : whether something accepts TCP connections there.
+listens() { timeout 2 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null; }
