@@ -70,7 +70,7 @@ controllers_up() {
     --service-account-private-key-file="$state/pki/service-accounts.key" --root-ca-file="$state/pki/ca.crt" \
     --cluster-signing-cert-file="$state/pki/ca.crt" --cluster-signing-key-file="$state/pki/ca.key" \
     --cluster-cidr="$pod_cidr" --allocate-node-cidrs --feature-gates=ClusterTrustBundle=true \
-    --kube-api-qps=200 --kube-api-burst=400
+    --flex-volume-plugin-dir="$state/kubelet/volume-plugins" --kube-api-qps=200 --kube-api-burst=400
   start kube-scheduler "$programs/kube-scheduler" --kubeconfig="$state/kube-scheduler.kubeconfig" \
     --bind-address=127.0.0.1 --leader-elect=false
 }
@@ -85,7 +85,7 @@ controllers_ready() {
 
 # Requests of Portolan's own service accounts are recorded (without bodies), so that a test can compare them with its roles.
 _audit_policy() {
-  cat >"$state/audit-policy.yaml" <<'YAML'
+  configuration audit-policy.yaml <<'YAML'
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]

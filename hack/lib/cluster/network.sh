@@ -60,7 +60,7 @@ network_down() {
   ip route delete local $load_balancer_cidr dev lo 2>/dev/null || true
   ip address delete $node_address/32 dev lo 2>/dev/null || true
   for tool in iptables ip6tables; do
-    if _filter_rules $tool | grep -q .; then
+    if [[ -n $(_filter_rules $tool) ]]; then
       # Everything else is put back as it was, with its counters, in one step per table.
       $tool-save --counters | grep -vE "$_our_rules" | $tool-restore --counters
     fi
@@ -75,7 +75,7 @@ network_down() {
 # Chains, and rules in or to them, of kube-proxy, the kubelet and the CNI plugins.
 _our_rules='(^:| )(KUBE-|CNI-)'
 
-_filter_rules() { "$1-save" 2>/dev/null | grep -E "$_our_rules"; }
+_filter_rules() { "$1-save" 2>/dev/null | grep -E "$_our_rules" || true; }
 
 # network_traces : prints what is still there of all this; nothing when all is clean.
 network_traces() {
@@ -85,6 +85,6 @@ network_traces() {
   local tool
   for tool in iptables ip6tables; do
     command -v $tool-save >/dev/null || continue
-    _filter_rules $tool | sed "s/^/$tool rule /" || true
+    _filter_rules $tool | sed "s/^/$tool rule /"
   done
 }

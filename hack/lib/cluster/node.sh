@@ -9,7 +9,7 @@ dns_address=10.96.0.10
 containerd_up() {
   local folder=$state/containerd
   mkdir -p "$folder" "$state/cni"
-  cat >"$folder/config.toml" <<TOML
+  configuration containerd/config.toml <<TOML
 version = 2
 root = "$folder/root"
 state = "$folder/state"
@@ -29,7 +29,7 @@ disabled_plugins = [
     bin_dir = "/usr/lib/cni"
     conf_dir = "$state/cni"
 TOML
-  cat >"$state/cni/10-portolan.conflist" <<JSON
+  configuration cni/10-portolan.conflist <<JSON
 {
   "cniVersion": "0.4.0",
   "name": "portolan",
@@ -70,7 +70,7 @@ kubelet_up() {
   pki_certificate kubelet-server /CN=node "IP:$node_address,DNS:node"
   pki_kubeconfig kubelet /O=system:nodes/CN=system:node:node "https://$api_address:$api_port"
   mkdir -p "$state/kubelet" "$state/log/pods"
-  cat >"$state/kubelet.yaml" <<YAML
+  configuration kubelet.yaml <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: $node_address
@@ -110,7 +110,7 @@ services_up() {
   dns=$(built dns/coredns) || exit 1
   balancer=$(built kubernetes/loadbalancer) || exit 1
   pki_kubeconfig kube-proxy /CN=system:kube-proxy "https://$api_address:$api_port"
-  cat >"$state/kube-proxy.yaml" <<YAML
+  configuration kube-proxy.yaml <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $state/kube-proxy.kubeconfig, qps: 100, burst: 200}
@@ -126,7 +126,7 @@ YAML
   start kube-proxy "$node/kube-proxy" --config="$state/kube-proxy.yaml"
 
   pki_kubeconfig coredns /O=system:masters/CN=coredns "https://$api_address:$api_port"
-  cat >"$state/Corefile" <<COREFILE
+  configuration Corefile <<COREFILE
 .:10053 {
   bind $node_address
   ready 127.0.0.1:10254
@@ -175,7 +175,7 @@ node_down() {
 
 # node_sweep : whatever is left of the node, found by the paths and names that are ours alone. Works without a state folder.
 node_sweep() {
-  local id mount link
+  local id mount link folder
   for id in $(node_processes); do kill -KILL "$id" 2>/dev/null || true; done
   until_ok 10 _no_node_processes || say "processes $(node_processes | xargs) cannot be killed"
   # The deepest first.
@@ -183,7 +183,11 @@ node_sweep() {
   for link in /var/log/containers/*; do
     [[ $(readlink "$link") != "$state"/* ]] || rm -f "$link"
   done
-  rmdir /var/log/containers 2>/dev/null || true
+  # What the kubelet and CNI keep in places that cannot be chosen.
+  rm -f /var/lib/kubelet/device-plugins/{kubelet.sock,kubelet_internal_checkpoint}
+  for folder in /var/log/containers /var/lib/kubelet{/device-plugins,} /var/lib/cni{/results,} /run/containerd{/s,}; do
+    rmdir "$folder" 2>/dev/null || true
+  done
   _node_cgroups | while read -r group; do rmdir "$group" 2>/dev/null || true; done
 }
 

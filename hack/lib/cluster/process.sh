@@ -1,18 +1,32 @@
 # Starts, watches and stops the processes of one cluster by the ids it recorded. Source it after common.sh.
 #
 # Needs `state`, the cluster's folder: run/NAME.pid holds a process's id and the time it was started at (an id alone may
-# belong to somebody else by now), run/NAME.command how it was started, log/NAME.log what it said.
+# belong to somebody else by now), run/NAME.command how it was started, run/NAME.configuration the hash of the files it
+# was started with, log/NAME.log what it said.
 # shellcheck shell=bash
 
 declare -A _started=() # the components that this run of the script has started
 
-# start NAME COMMAND… : starts the process unless it runs already, with just this command.
+# configuration FILE : writes standard input to the file in the state folder, unless it holds just that: some components end
+# when their file is touched.
+configuration() {
+  local text
+  text=$(cat)
+  [[ $text == "$(cat "$state/$1" 2>/dev/null)" ]] || printf '%s\n' "$text" >"$state/$1"
+}
+
+# start NAME COMMAND… : starts the process unless it runs already, with just this command and these configuration files.
 start() {
-  local name=$1 command
+  local name=$1 command files
   shift
   command=$(printf '%q ' "$@")
+  files=$(printf '%s\n' "$@" | sed -n "s,^\(-[^=]*=\)\?\($state/[^ ]*\.\(yaml\|toml\|kubeconfig\)\|$state/Corefile\)$,\2,p" |
+    xargs --no-run-if-empty cat | sha256sum)
   if alive "$name"; then
-    if [[ $command == "$(cat "$state/run/$name.command" 2>/dev/null)" ]]; then return 0; fi
+    if [[ $command == "$(cat "$state/run/$name.command" 2>/dev/null)" &&
+      $files == "$(cat "$state/run/$name.configuration" 2>/dev/null)" ]]; then
+      return 0
+    fi
     say "$name was started differently; starting it again"
     stop "$name"
   elif [[ -e $state/run/$name.pid ]]; then
@@ -20,6 +34,7 @@ start() {
   fi
   mkdir -p "$state/run" "$state/log"
   printf '%s' "$command" >"$state/run/$name.command"
+  printf '%s' "$files" >"$state/run/$name.configuration"
   # Descriptor 9 is the lock of this script: a child that kept it would hold the lock for ever.
   setsid "$@" >>"$state/log/$name.log" 2>&1 </dev/null 9>&- &
   printf '%s %s\n' $! "$(_started_at $!)" >"$state/run/$name.pid"
@@ -56,7 +71,7 @@ stop() {
       until_ok 5 _dead "$name" || say "$name (process $pid) cannot be killed"
     fi
   fi
-  rm -f "$state/run/$name.pid" "$state/run/$name.command"
+  rm -f "$state/run/$name".{pid,command,configuration}
 }
 
 _dead() { ! alive "$1"; }
