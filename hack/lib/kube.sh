@@ -50,3 +50,14 @@ image_load() {
 _no_more() { [[ $# -eq 0 ]] || say "this cluster got the image under one name only; without $* (in $archive) some pods will not start"; }
 
 _rig_runtime() { ctr --address "$rig/containerd/containerd.sock" --namespace k8s.io "$@"; }
+
+# install_crds CHANNEL : the Gateway API's CRDs (standard or experimental) and our own, if there are any yet.
+install_crds() {
+  local channel=$1 folder
+  [[ -d $repository/config/crd/gateway-api/$channel ]] || die "there is no channel $channel; there are standard and experimental"
+  for folder in "$repository/config/crd/gateway-api/$channel" "$repository/config/crd/portolan"; do
+    [[ -d $folder ]] || continue
+    kubectl apply --server-side --force-conflicts --filename "$folder" >/dev/null || die "the cluster refuses the CRDs in $folder"
+    kubectl wait --for=condition=Established --timeout 30s --filename "$folder" >/dev/null || die "the CRDs in $folder are not served after 30 s"
+  done
+}

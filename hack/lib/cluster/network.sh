@@ -21,7 +21,9 @@ _settings=(net/ipv4/ip_forward net/ipv4/conf/all/route_localnet net/bridge/bridg
   vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes
   fs/inotify/max_user_instances)
 
-# network_up : the node's address and routes, and the kernel's settings; what they were is kept in the state folder.
+_settings_before=/var/lib/.portolan-cluster.settings # beside the state folder: it must survive that
+
+# network_up : the node's address and routes, and the kernel's settings; what they were is kept.
 network_up() {
   local prefix taken setting
   for prefix in $node_address/32 $service_cidr $load_balancer_cidr $pod_cidr; do
@@ -31,11 +33,11 @@ network_up() {
   done
   [[ -e /proc/sys/net/bridge ]] || modprobe br_netfilter 2>/dev/null ||
     die "this kernel lacks br_netfilter: pods on one bridge could not reach each other through a Service"
-  if [[ ! -e $state/settings ]]; then
+  if [[ ! -e $_settings_before ]]; then
     for setting in "${_settings[@]}"; do
       [[ ! -e /proc/sys/$setting ]] || printf '%s %s\n' "$setting" "$(cat "/proc/sys/$setting")"
-    done >"$state/settings.new"
-    mv "$state/settings.new" "$state/settings"
+    done >"$_settings_before.new"
+    mv "$_settings_before.new" "$_settings_before"
   fi
   _set net/ipv4/ip_forward 1
   _set net/bridge/bridge-nf-call-iptables 1
@@ -65,10 +67,11 @@ network_down() {
       $tool-save --counters | grep -vE "$_our_rules" | $tool-restore --counters
     fi
   done
-  if [[ -e $state/settings ]]; then
+  if [[ -e $_settings_before ]]; then
     while read -r setting value; do
       _set "$setting" "$value"
-    done <"$state/settings"
+    done <"$_settings_before"
+    rm -f "$_settings_before"
   fi
 }
 

@@ -184,8 +184,9 @@ node_sweep() {
     [[ $(readlink "$link") != "$state"/* ]] || rm -f "$link"
   done
   # What the kubelet and CNI keep in places that cannot be chosen.
-  rm -f /var/lib/kubelet/device-plugins/{kubelet.sock,kubelet_internal_checkpoint}
-  for folder in /var/log/containers /var/lib/kubelet{/device-plugins,} /var/lib/cni{/results,} /run/containerd{/s,}; do
+  rm -f /var/lib/kubelet/device-plugins/{kubelet.sock,kubelet_internal_checkpoint} /var/lib/cni/results/portolan-*
+  pgrep containerd-shim >/dev/null || rm -rf /run/containerd/s /run/containerd/runc/k8s.io /var/lib/cni/results/cni-loopback-*
+  for folder in /var/log/containers /var/lib/kubelet{/device-plugins,} /var/lib/cni{/results,} /run/containerd{/runc,}; do
     rmdir "$folder" 2>/dev/null || true
   done
   _node_cgroups | while read -r group; do rmdir "$group" 2>/dev/null || true; done
@@ -207,6 +208,20 @@ node_processes() {
         ;;
     esac
     if grep -qs ':/kubepods' "$folder/cgroup"; then basename "$folder"; fi
+  done
+}
+
+# orphans_down : ends components that the state folder does not know any more, as after it was removed under them; pods stay.
+orphans_down() {
+  local id name known
+  known=$(cut -d' ' -f1 "$state"/run/*.pid 2>/dev/null || true)
+  for id in $(node_processes); do
+    read -r name 2>/dev/null <"/proc/$id/comm" || continue
+    case $name in containerd | kube* | etcd | coredns | loadbalancer) ;; *) continue ;; esac
+    if ! grep -qx "$id" <<<"$known"; then
+      say "$name (process $id) belongs to a cluster whose record is gone; ending it"
+      kill -KILL "$id" 2>/dev/null || true
+    fi
   done
 }
 

@@ -90,13 +90,12 @@ await() {
   fi
   deadline=$((SECONDS + seconds))
   until "$@" >/dev/null 2>&1; do
-    if ! alive "$name"; then
-      _blame "$name" "it died"
-    elif [[ $SECONDS -ge $deadline ]]; then
-      _blame "$name" "it is not ready after $seconds s"
-    fi
+    alive "$name" || _blame "$name" "it died"
+    [[ $SECONDS -lt $deadline ]] || _blame "$name" "it is not ready after $seconds s"
     sleep 0.1
   done
+  # What answered may be somebody else, on the port that our process did not get.
+  alive "$name" || _blame "$name" "it died"
 }
 
 _blame() {
