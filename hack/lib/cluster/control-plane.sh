@@ -48,11 +48,11 @@ api_up() {
     # No controller manager makes a namespace's default ServiceAccount, so this admission would refuse every pod.
     flags+=(--disable-admission-plugins=ServiceAccount)
   fi
-  await etcd 30 listens 127.0.0.1 "$etcd_port"
+  await etcd 60 listens 127.0.0.1 "$etcd_port"
   start kube-apiserver "$programs/kube-apiserver" "${flags[@]}"
   printf '%s\n' "$programs" >"$state/kubectl-folder"
-  await kube-apiserver 60 kube get --raw /readyz
-  await kube-apiserver 30 kube get namespace default
+  await kube-apiserver 120 kube get --raw /readyz
+  await kube-apiserver 60 kube get namespace default
 }
 
 # kube ARGUMENTS… : kubectl as the cluster's administrator.
@@ -77,10 +77,10 @@ controllers_up() {
 
 # controllers_ready : waits for both.
 controllers_ready() {
-  await kube-controller-manager 30 listens 127.0.0.1 10257
-  await kube-scheduler 30 listens 127.0.0.1 10259
+  await kube-controller-manager 60 listens 127.0.0.1 10257
+  await kube-scheduler 60 listens 127.0.0.1 10259
   # Pods are refused until the namespace has its default account.
-  await kube-controller-manager 30 kube get serviceaccount default
+  await kube-controller-manager 60 kube get serviceaccount default
 }
 
 # Requests of Portolan's own service accounts are recorded (without bodies), so that a test can compare them with its roles.

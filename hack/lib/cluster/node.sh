@@ -51,7 +51,7 @@ JSON
 
 # containerd_ready : waits for it, and imports the pause image where it is missing.
 containerd_ready() {
-  await containerd 30 runtime version
+  await containerd 60 runtime version
   if [[ -z $(runtime images list --quiet "name==$pause_image") ]]; then
     local program archive
     program=$(built kubernetes/pause) || exit 1
@@ -150,11 +150,11 @@ COREFILE
 
 # node_ready : the node takes pods, and Services answer.
 node_ready() {
-  await kubelet 60 _node_is_ready
+  await kubelet 120 _node_is_ready
   # Services are reached only by kube-proxy's rules, which follow its health by a moment.
-  await kube-proxy 30 listens 10.96.0.1 443
-  await coredns 30 listens $dns_address 53
-  await loadbalancer 5 grep -q 'giving away' "$state/log/loadbalancer.log"
+  await kube-proxy 60 listens 10.96.0.1 443
+  await coredns 60 listens $dns_address 53
+  await loadbalancer 30 grep -q 'giving away' "$state/log/loadbalancer.log"
 }
 
 _node_is_ready() { [[ $(kube get node node --output 'jsonpath={.status.conditions[?(@.type=="Ready")].status}') == True ]]; }
@@ -166,7 +166,7 @@ node_down() {
   if [[ -e $state/containerd/config.toml ]]; then
     # containerd may be dead, but its pods are not: it comes back to take them down.
     start containerd containerd --config "$state/containerd/config.toml"
-    await containerd 30 runtime version
+    await containerd 60 runtime version
     sandboxes=$(built kubernetes/sandboxes) || exit 1
     "$sandboxes/sandboxes" -endpoint "unix://$state/containerd/containerd.sock" || say "not every pod ended as it should; killing what is left"
   fi
