@@ -131,7 +131,7 @@ func (s *Summary) String() string {
 	return text.String()
 }
 
-// list names the tests unless most of all is in it, as it is when a single test was asked for.
+// list names the tests, as many as somebody would read.
 func list(text *strings.Builder, title string, tests []string) {
 	if len(tests) == 0 {
 		return
