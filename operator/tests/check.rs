@@ -27,20 +27,48 @@ fn in_folder(files: &[(&str, &str)]) -> Ran {
     check(&[folder.path().to_str().unwrap()])
 }
 
+fn samples() -> String {
+    format!("{}/../config/samples/quickstart", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Secret that the samples leave out, as hack/quickstart makes it.
+fn certificate(folder: &Path) -> String {
+    let pair = rcgen::generate_simple_self_signed(["shop.example.com".to_owned()]).unwrap();
+    let secret = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "shop-example-com"},
+        "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": pair.cert.pem(), "tls.key": pair.signing_key.serialize_pem()},
+    });
+    let path = folder.join("secret.json");
+    fs::write(&path, secret.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 #[test]
-fn the_quickstart_samples_are_fine() {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples/quickstart");
-    let ran = check(&[samples.to_str().unwrap()]);
+fn the_quickstart_samples_are_fine_with_a_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = check(&[&samples(), &certificate(folder.path())]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
-    assert!(ran.out.contains("HTTPRoute/default/shop") && ran.out.contains("http: 2"), "{}", ran.out);
+    assert!(ran.out.contains("HTTPRoute/default/shop"), "{}", ran.out);
+    assert!(ran.out.contains("http: 3, https: 2"), "{}", ran.out);
+}
+
+#[test]
+fn the_quickstart_samples_lack_their_certificate_and_nothing_else() {
+    let ran = check(&[&samples()]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""), "{}", ran.out);
+    let faults: Vec<_> = ran.out.lines().filter(|line| line.contains("=False")).collect();
+    assert!(matches!(faults[..], [one] if one.contains("listener https: ResolvedRefs=False")), "{}", ran.out);
+    assert!(faults[0].contains("Secret/default/shop-example-com does not exist"), "{}", ran.out);
 }
 
 #[test]
 fn status_comes_as_json_too() {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples/quickstart");
-    let ran = check(&[samples.to_str().unwrap(), "-o", "json"]);
+    let ran = check(&[&samples(), "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(json["Gateway/default/web"]["listeners"][0]["attachedRoutes"], 2);
+    assert_eq!(json["Gateway/default/web"]["listeners"][0]["attachedRoutes"], 3);
 }
 
 #[test]

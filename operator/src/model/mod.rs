@@ -25,7 +25,7 @@ pub use filter::{
 pub use gateway::{AllowedRoutes, From, Gateway, GatewayClass, ListenerSpec, RouteKind, TlsMode};
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use hostname::{Hostname, InvalidHostname};
-pub use key::{Kind, Meta, ObjectKey};
+pub use key::{InvalidObjectKey, Kind, Meta, ObjectKey};
 pub use labels::{Namespace, Selector};
 pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
 pub use parse::{ParseError, parse};

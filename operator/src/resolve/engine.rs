@@ -6,11 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{Delta, VirtualHostKey};
+use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
 
 use super::{
     ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
     effects::Effects,
+    environment::Environment,
     gateway,
     host::{self, Members},
     route, tls,
@@ -28,6 +29,9 @@ pub(super) struct State {
     pub(super) placements: HashMap<ObjectKey, Placement>,
     /// Units of routes and classes panicked while they were resolved.
     pub(super) panics: BTreeMap<Unit, String>,
+    pub(super) environment: Environment,
+    /// Seconds since the epoch, as told; the epoch until then.
+    pub(super) now: i64,
 }
 
 macro_rules! typed_outputs {
@@ -86,6 +90,7 @@ pub struct Engine {
     reads: HashMap<Unit, BTreeSet<Read>>,
     readers: HashMap<Read, BTreeSet<Unit>>,
     dirty: BTreeSet<Unit>,
+    gateways: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -126,13 +131,28 @@ impl Engine {
         resolved
     }
 
-    /// Gateways of ours, with the ports that their fleets should bind.
-    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<u16>> {
-        let gateways = self.world.keys().into_iter().filter(|key| key.kind == Kind::Gateway);
-        let ports = |out: &Arc<ListenersOut>| {
-            out.listeners.iter().filter(|one| one.table.is_some()).map(|one| one.port).collect()
+    /// GatewayClasses of ours.
+    pub(super) fn classes(&self) -> Vec<ObjectKey> {
+        let class = |unit: &Unit| match unit {
+            Unit::Class(key) => Some(key.clone()),
+            _ => None,
         };
-        gateways.filter_map(|key| self.state.listeners(&key).map(ports).map(|ports| (key, ports))).collect()
+        self.state.outputs.keys().filter_map(class).collect()
+    }
+
+    /// Gateways of ours, with the ports that their fleets should bind.
+    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>> {
+        let ports = |out: &Arc<ListenersOut>| {
+            let served = out.listeners.iter().filter(|one| one.table.is_some());
+            served.map(|one| (one.port, Transport::Tcp)).collect()
+        };
+        let gateways = self.gateways.iter();
+        gateways.filter_map(|key| Some((key.clone(), ports(self.state.listeners(key)?)))).collect()
+    }
+
+    /// Whether a Gateway exists and its class is ours.
+    pub fn is_served(&self, gateway: &ObjectKey) -> bool {
+        self.state.listeners(gateway).is_some()
     }
 
     /// Units exist because objects exist; the rest of a unit's life follows from reads.
@@ -141,6 +161,11 @@ impl Engine {
         match key.kind {
             Kind::GatewayClass => _ = self.dirty.insert(Unit::Class(key.clone())),
             Kind::Gateway => {
+                if new.is_some() {
+                    self.gateways.insert(key.clone());
+                } else {
+                    self.gateways.remove(key);
+                }
                 self.dirty.insert(Unit::Listeners(key.clone()));
                 self.dirty.insert(Unit::Tls(key.clone()));
                 self.dirty.insert(Unit::Chains(key.clone()));
@@ -160,13 +185,13 @@ impl Engine {
         }
     }
 
-    fn touch(&mut self, read: &Read) {
+    pub(super) fn touch(&mut self, read: &Read) {
         if let Some(units) = self.readers.get(read) {
             self.dirty.extend(units.iter().cloned());
         }
     }
 
-    fn settle(&mut self, resolved: &mut Resolved) {
+    pub(super) fn settle(&mut self, resolved: &mut Resolved) {
         while let Some(unit) = self.dirty.pop_first() {
             resolved.units_run += 1;
             let view = View::new(&self.world);
@@ -255,6 +280,6 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
         Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
-        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, id))),
+        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),
     }
 }
