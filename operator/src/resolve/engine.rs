@@ -10,6 +10,7 @@ use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
 
 use super::{
     ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
+    dependencies::Dependencies,
     effects::Effects,
     environment::Environment,
     gateway,
@@ -87,8 +88,7 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    reads: HashMap<Unit, BTreeSet<Read>>,
-    readers: HashMap<Read, BTreeSet<Unit>>,
+    dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
     gateways: BTreeSet<ObjectKey>,
 }
@@ -186,9 +186,7 @@ impl Engine {
     }
 
     pub(super) fn touch(&mut self, read: &Read) {
-        if let Some(units) = self.readers.get(read) {
-            self.dirty.extend(units.iter().cloned());
-        }
+        self.dirty.extend(self.dependencies.readers(read).cloned());
     }
 
     pub(super) fn settle(&mut self, resolved: &mut Resolved) {
@@ -245,25 +243,7 @@ impl Engine {
             }
             _ => false,
         };
-        let reads = if nothing && !waits { BTreeSet::new() } else { reads };
-        let old = if reads.is_empty() {
-            self.reads.remove(unit)
-        } else {
-            self.reads.insert(unit.clone(), reads.clone())
-        };
-        for gone in old.iter().flatten().filter(|read| !reads.contains(*read)) {
-            if let Some(units) = self.readers.get_mut(gone) {
-                units.remove(unit);
-                if units.is_empty() {
-                    self.readers.remove(gone);
-                }
-            }
-        }
-        for read in reads {
-            if old.as_ref().is_none_or(|old| !old.contains(&read)) {
-                self.readers.entry(read).or_default().insert(unit.clone());
-            }
-        }
+        self.dependencies.replace(unit, if nothing && !waits { BTreeSet::new() } else { reads });
     }
 }
 

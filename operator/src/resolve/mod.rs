@@ -7,6 +7,7 @@
 mod attach;
 mod backend;
 mod chains;
+mod dependencies;
 mod effects;
 mod engine;
 mod environment;
