@@ -161,7 +161,7 @@ fn copy_together(small: &mut Vec<&mut Host>) -> Option<Piece> {
     }
     let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
     for part in parts {
-        bytes.extend_from_slice(part);
+        bytes.extend_from_slice(&part);
     }
     let (bytes, mut start) = (bytes.freeze(), 0);
     for (host, part) in small.drain(..).zip(parts) {
