@@ -55,8 +55,8 @@ fn measure(routes: usize) {
     let mut engine = Engine::new();
     let start = Instant::now();
     engine.apply(base());
-    let ports = [((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))].into_iter().collect();
-    engine.place(&ObjectKey::new(Kind::Gateway, "default", "web"), Some(Placement { ports }));
+    let ports = [((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))];
+    engine.place(&ObjectKey::new(Kind::Gateway, "default", "web"), Some(Placement::bound(ports)));
     engine.apply(parsed);
     print("cold resolve", routes, start.elapsed());
 

@@ -4,6 +4,7 @@
 //! from the object's JSON into one type per shape, so that attachment, filters and references are written once for all
 //! route kinds. A rule that does not parse becomes a finding on its object, not a lost object.
 
+mod config_map;
 mod filter;
 mod gateway;
 mod grant;
@@ -18,18 +19,22 @@ mod secret;
 mod service;
 mod time;
 
+pub use config_map::ConfigMap;
 pub use filter::{
     BackendFilter, CorsFilter, Filter, FractionSpec, Header, HeaderModifier, MirrorFilter, PathModifier,
     RedirectFilter, RewriteFilter,
 };
-pub use gateway::{AllowedRoutes, From, Gateway, GatewayClass, ListenerSpec, RouteKind, TlsMode};
+pub use gateway::{
+    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSpec, RouteKind,
+    TlsMode, Validation, ValidationMode,
+};
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use hostname::{Hostname, InvalidHostname};
 pub use key::{Kind, Meta, ObjectKey};
 pub use labels::{Namespace, Selector};
 pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
 pub use parse::{ParseError, parse};
-pub use reference::{BackendRef, ParentRef};
+pub use reference::{BackendRef, ObjectRef, ParametersRef, ParentRef};
 pub use route::{Route, RouteMatches, Rule, RuleRetry, WeightedRef};
 pub use secret::Secret;
 pub use service::{EndpointSlice, Service, ServicePort};
@@ -54,6 +59,8 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// Secret.
     Secret(Arc<Secret>),
+    /// ConfigMap.
+    ConfigMap(Arc<ConfigMap>),
     /// Namespace.
     Namespace(Arc<Namespace>),
 }
@@ -69,6 +76,7 @@ impl Object {
             Self::Service(object) => &object.meta,
             Self::EndpointSlice(object) => &object.meta,
             Self::Secret(object) => &object.meta,
+            Self::ConfigMap(object) => &object.meta,
             Self::Namespace(object) => &object.meta,
         };
         &meta.key
