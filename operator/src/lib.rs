@@ -2,9 +2,14 @@
 //!
 //! This crate knows Kubernetes and knows no protobuf: it turns API objects into the IR of `portolan-xds`.
 
+pub mod admin;
 pub mod cli;
 pub mod fleet;
+pub mod metrics;
 pub mod model;
 pub mod render;
 pub mod resolve;
+pub mod runtime;
+pub mod source;
+pub mod standalone;
 pub mod world;

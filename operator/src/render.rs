@@ -41,9 +41,9 @@ pub fn render(
     take(engine.apply(objects.iter().map(|(key, object)| (key.clone(), Some(object.clone())))));
     for (gateway, ports) in engine.wanted_ports() {
         // A rendered listener binds the port of the API on every address, as in a pod of its own.
-        let bind = |port: (u16, Transport)| {
-            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port.0);
-            (port, Ok(vec![address]))
+        let bind = |(port, transport): (u16, Transport)| {
+            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+            ((port, transport), Ok(vec![address]))
         };
         take(engine.place(&gateway, Some(Placement::bound(ports.into_iter().map(bind)))));
     }

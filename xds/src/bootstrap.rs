@@ -64,6 +64,8 @@ use crate::lower::wire;
 
 /// The name of the cluster of the control plane. No Service can have it.
 pub const XDS_CLUSTER: &str = "portolan/xds";
+/// The `:authority` of Envoy's requests to the control plane. Nothing is decided by it.
+const XDS_AUTHORITY: &str = "xds.portolan";
 
 /// How Envoy reaches its control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +124,8 @@ pub fn bootstrap(config: &BootstrapConfig) -> Bootstrap {
                 grpc_services: vec![GrpcService {
                     target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
                         cluster_name: XDS_CLUSTER.to_owned(),
+                        // Without it Envoy sends the cluster's name, whose slash makes the request malformed.
+                        authority: XDS_AUTHORITY.to_owned(),
                         ..EnvoyGrpc::default()
                     })),
                     ..GrpcService::default()

@@ -1,13 +1,18 @@
 //! The command line: arguments in, text and exit codes out. Everything that decides lives in the library's other modules.
 
 mod check;
-mod load;
+mod logs;
+mod manifests;
+mod proxy;
 mod render;
+mod standalone;
+mod status;
 
 use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -48,6 +53,37 @@ enum Command {
         #[arg(long, value_name = "NAMESPACE/NAME")]
         gateway: Option<String>,
     },
+    /// Serve manifests on this host: a supervised Envoy per Gateway, following every edit.
+    ///
+    /// Ctrl-C drains and ends everything it started. If it is killed instead, its proxies go on serving, and the next start
+    /// with the same paths attaches to them.
+    #[command(
+        after_help = "Examples:\n  portolan standalone manifests/\n  portolan standalone gateway.yaml routes/ --bind 127.0.0.1 --ports auto\n  portolan standalone manifests/ --admin 127.0.0.1:9900"
+    )]
+    Standalone(standalone::StandaloneArgs),
+    /// Show how a running standalone's Gateways and routes stand.
+    ///
+    /// Exits with 1 if none runs, or several do and no paths are named.
+    #[command(
+        after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml\n  portolan status manifests/ --wait 30"
+    )]
+    Status {
+        /// The paths that the standalone was given.
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// How to show it.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+        /// Wait until a standalone runs and every Gateway and route is programmed, at most this long. Exits with 1 if that
+        /// does not come.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// Supervise the Envoy of one Gateway. Standalone and operator start it; people rarely do.
+    #[command(
+        after_help = "Example:\n  portolan proxy --gateway default/web --xds-socket /run/portolan/xds.sock --state-dir /run/portolan"
+    )]
+    Proxy(proxy::ProxyCommand),
     /// Print the version.
     Version,
 }
@@ -68,6 +104,11 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Check { paths, output } => check::check(&paths, output),
         Command::Render { paths, gateway } => render::run(&paths, gateway.as_deref()),
+        Command::Standalone(args) => standalone::standalone(args),
+        Command::Status { paths, output, wait } => {
+            status::status(&paths, output, wait.map(Duration::from_secs))
+        }
+        Command::Proxy(args) => proxy::proxy(args),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),
     };
     match done {

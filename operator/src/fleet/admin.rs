@@ -5,15 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use hyper::{Method, StatusCode};
+
+use super::unix_http;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest answer that is read.
-const LIMIT: usize = 64 * 1024 * 1024;
 
 /// Why Envoy's admin interface gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -46,38 +43,7 @@ impl Admin {
     pub async fn request(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
         let error =
             |reason: String| AdminError { socket: self.socket.clone(), path: path.to_owned(), reason };
-        match tokio::time::timeout(TIMEOUT, self.exchange(method, path)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(reason)) => Err(error(reason.to_string())),
-            Err(_) => Err(error(format!("no answer within {} s", TIMEOUT.as_secs()))),
-        }
-    }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        let stream = UnixStream::connect(&self.socket).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "admin")
-            .header("connection", "close")
-            .body(Empty::<Bytes>::new())?;
-        // The connection's own result adds nothing to the request's.
-        let answer = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LIMIT).collect().await?.to_bytes();
-            Ok((status, body))
-        };
-        tokio::pin!(answer, connection);
-        tokio::select! {
-            result = &mut answer => result,
-            _ = &mut connection => answer.await,
-        }
+        unix_http::request(&self.socket, method, path, TIMEOUT).await.map_err(error)
     }
 
     /// Whether Envoy is live: it has its first configuration and accepts connections.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -96,6 +96,17 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
         return refuse("other users may write there; make it private with chmod 700");
     }
     Ok(())
+}
+
+/// Listens on a Unix socket that only we may use, in a private folder: nobody slips in before its permissions are set.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn listen_private(path: &Path) -> Result<tokio::net::UnixListener, FileError> {
+    remove(path)?;
+    let listener = tokio::net::UnixListener::bind(path).map_err(FileError::on("listen on", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(FileError::on("protect", path))?;
+    Ok(listener)
 }
 
 /// Removes a file; one that is not there is fine.

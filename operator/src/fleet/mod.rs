@@ -21,5 +21,6 @@ pub mod proxy;
 pub mod state;
 pub mod status;
 pub mod supervisor;
+pub mod unix_http;
 
 pub use name::{GatewayName, GatewayNameError};

@@ -117,6 +117,31 @@ impl StatePaths {
         Ok(Self { key, folder, sockets })
     }
 
+    /// The standalones of this user that run now.
+    ///
+    /// # Errors
+    /// Where the place of state is unknown or cannot be read.
+    pub fn running(environment: &Environment) -> Result<Vec<Self>, StateError> {
+        let root = environment.root()?;
+        let entries = match std::fs::read_dir(&root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(FileError::on("read", &root))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let folder = entry.map_err(FileError::on("read", &root))?.path();
+            let Some(key) = folder.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+                continue;
+            };
+            if let Ok(Some(sockets)) = read_json::<PathBuf>(&folder.join(SOCKETS_FILE)) {
+                let paths = Self { key, folder, sockets };
+                found.extend(paths.holder().is_some().then_some(paths));
+            }
+        }
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
     /// 16 hex digits that stand for the inputs.
     pub fn key(&self) -> &str {
         &self.key

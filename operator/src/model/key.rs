@@ -123,6 +123,32 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// A text that is not an object's key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not an object: expected <Kind>/<namespace>/<name>, or <Kind>/<name> for a kind without namespaces"
+)]
+pub struct InvalidObjectKey(String);
+
+impl std::str::FromStr for ObjectKey {
+    type Err = InvalidObjectKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidObjectKey(text.chars().take(300).collect());
+        let (kind, rest) = text.split_once('/').ok_or_else(invalid)?;
+        let kind = Kind::from_name(kind).ok_or_else(invalid)?;
+        let (namespace, name) = match (kind.cluster_scoped(), rest.split_once('/')) {
+            (true, None) => ("", rest),
+            (false, Some((namespace, name))) if !namespace.is_empty() => (namespace, name),
+            _ => return Err(invalid()),
+        };
+        if name.is_empty() || name.contains('/') {
+            return Err(invalid());
+        }
+        Ok(Self::new(kind, namespace, name))
+    }
+}
+
 /// The metadata that resolving and reporting use. Everything else is pruned at the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -132,4 +158,23 @@ pub struct Meta {
     pub generation: i64,
     /// metadata.creationTimestamp in seconds since the epoch; 0 for files.
     pub created: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_shown() {
+        for key in [
+            ObjectKey::new(Kind::HttpRoute, "apps", "shop"),
+            ObjectKey::new(Kind::GatewayClass, "", "portolan"),
+        ] {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        for text in ["", "HTTPRoute", "HTTPRoute/shop", "HTTPRoute/a/b/c", "GatewayClass/a/b", "Nothing/a/b"]
+        {
+            assert!(text.parse::<ObjectKey>().is_err(), "{text}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub use gateway::{
 };
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use hostname::{Hostname, InvalidHostname};
-pub use key::{Kind, Meta, ObjectKey};
+pub use key::{InvalidObjectKey, Kind, Meta, ObjectKey};
 pub use labels::{Namespace, Selector};
 pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
 pub use parse::{ParseError, parse};
@@ -65,20 +65,40 @@ pub enum Object {
     Namespace(Arc<Namespace>),
 }
 
+/// The same expression for the object of every kind.
+macro_rules! of_every_kind {
+    ($any:expr, $object:ident => $expression:expr) => {
+        match $any {
+            Self::GatewayClass($object) => $expression,
+            Self::Gateway($object) => $expression,
+            Self::Route($object) => $expression,
+            Self::ReferenceGrant($object) => $expression,
+            Self::Service($object) => $expression,
+            Self::EndpointSlice($object) => $expression,
+            Self::Secret($object) => $expression,
+            Self::ConfigMap($object) => $expression,
+            Self::Namespace($object) => $expression,
+        }
+    };
+}
+
 impl Object {
+    /// Its metadata.
+    pub fn meta(&self) -> &Meta {
+        of_every_kind!(self, object => &object.meta)
+    }
+
     /// Which object it is.
     pub fn key(&self) -> &ObjectKey {
-        let meta = match self {
-            Self::GatewayClass(object) => &object.meta,
-            Self::Gateway(object) => &object.meta,
-            Self::Route(object) => &object.meta,
-            Self::ReferenceGrant(object) => &object.meta,
-            Self::Service(object) => &object.meta,
-            Self::EndpointSlice(object) => &object.meta,
-            Self::Secret(object) => &object.meta,
-            Self::ConfigMap(object) => &object.meta,
-            Self::Namespace(object) => &object.meta,
-        };
-        &meta.key
+        &self.meta().key
+    }
+
+    /// Sets metadata.generation, which only a source can know: an API server counts it, and files count edits.
+    pub fn set_generation(&mut self, generation: i64) {
+        if self.meta().generation == generation {
+            return;
+        }
+        let meta = of_every_kind!(self, object => &mut Arc::make_mut(object).meta);
+        meta.generation = generation;
     }
 }

@@ -11,6 +11,7 @@ use portolan_xds::ir::{Delta, VirtualHostKey};
 use super::{
     ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach,
     backend, chains,
+    dependencies::Dependencies,
     effects::Effects,
     environment::Environment,
     fleet, frontend, gateway,
@@ -92,9 +93,9 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    reads: HashMap<Unit, BTreeSet<Read>>,
-    readers: HashMap<Read, BTreeSet<Unit>>,
+    dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
+    pub(super) gateways: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -144,12 +145,9 @@ impl Engine {
         self.state.outputs.keys().filter_map(class).collect()
     }
 
-    /// Gateways of ours, in no order.
-    pub(super) fn gateways(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.state.outputs.keys().filter_map(|unit| match unit {
-            Unit::Listeners(key) => Some(key),
-            _ => None,
-        })
+    /// Whether a Gateway exists and its class is ours.
+    pub fn is_served(&self, gateway: &ObjectKey) -> bool {
+        self.state.listeners(gateway).is_some()
     }
 
     /// Units exist because objects exist; the rest of a unit's life follows from reads.
@@ -158,6 +156,11 @@ impl Engine {
         match key.kind {
             Kind::GatewayClass => _ = self.dirty.insert(Unit::Class(key.clone())),
             Kind::Gateway => {
+                if new.is_some() {
+                    self.gateways.insert(key.clone());
+                } else {
+                    self.gateways.remove(key);
+                }
                 let units: [fn(ObjectKey) -> Unit; 5] =
                     [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
                 self.dirty.extend(units.map(|unit| unit(key.clone())));
@@ -178,9 +181,7 @@ impl Engine {
     }
 
     pub(super) fn touch(&mut self, read: &Read) {
-        if let Some(units) = self.readers.get(read) {
-            self.dirty.extend(units.iter().cloned());
-        }
+        self.dirty.extend(self.dependencies.readers(read).cloned());
     }
 
     pub(super) fn settle(&mut self, resolved: &mut Resolved) {
@@ -238,25 +239,7 @@ impl Engine {
             | Unit::Chains(object) => self.world.get(object).is_some(),
             _ => false,
         };
-        let reads = if nothing && !waits { BTreeSet::new() } else { reads };
-        let old = if reads.is_empty() {
-            self.reads.remove(unit)
-        } else {
-            self.reads.insert(unit.clone(), reads.clone())
-        };
-        for gone in old.iter().flatten().filter(|read| !reads.contains(*read)) {
-            if let Some(units) = self.readers.get_mut(gone) {
-                units.remove(unit);
-                if units.is_empty() {
-                    self.readers.remove(gone);
-                }
-            }
-        }
-        for read in reads {
-            if old.as_ref().is_none_or(|old| !old.contains(&read)) {
-                self.readers.entry(read).or_default().insert(unit.clone());
-            }
-        }
+        self.dependencies.replace(unit, if nothing && !waits { BTreeSet::new() } else { reads });
     }
 }
 

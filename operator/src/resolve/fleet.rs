@@ -113,7 +113,7 @@ impl Engine {
 
     /// The plans of all Gateways of ours.
     pub fn fleet_plans(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<FleetPlan>)> {
-        self.gateways().filter_map(|key| Some((key, self.state.fleet(key)?)))
+        self.gateways.iter().filter_map(|key| Some((key, self.state.fleet(key)?)))
     }
 
     /// Gateways of ours, with the ports that their fleets should bind.

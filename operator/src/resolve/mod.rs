@@ -8,6 +8,7 @@ mod attach;
 mod authority;
 mod backend;
 mod chains;
+mod dependencies;
 mod effects;
 mod engine;
 mod environment;

@@ -46,6 +46,11 @@ impl Placement {
 }
 
 impl Engine {
+    /// What the fleet of a Gateway said last.
+    pub fn placement(&self, gateway: &ObjectKey) -> Option<&Placement> {
+        self.state.placement(gateway)
+    }
+
     /// The socket addresses that a Gateway got, sorted.
     pub fn bound(&self, gateway: &ObjectKey) -> Vec<SocketAddr> {
         let placement = self.state.placement(gateway);

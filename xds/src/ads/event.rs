@@ -71,6 +71,13 @@ pub enum Event {
     Opened,
     /// The proxy said who it is.
     Node(NodeInfo),
+    /// The proxy said, when it asked for a type first, which versions it has: it accepted them on an earlier stream.
+    Known {
+        /// The type.
+        kind: ResourceType,
+        /// What it has. Versions that are not ours are left out.
+        resources: Vec<(Arc<str>, Version)>,
+    },
     /// The proxy accepted a response (ACK).
     Acked(Answer),
     /// The proxy rejected a response (NACK). It keeps what it had of the resources that it could not use.
@@ -85,7 +92,7 @@ pub enum Event {
         /// The type URL.
         type_url: Arc<str>,
     },
-    /// The proxy asked for a name of a form that is not served (`xdstp://`, glob collections). It is ignored.
+    /// The proxy asked for a name of a form that is not served (`xdstp://`, the only one with globs). It is ignored.
     UnsupportedName {
         /// The type.
         kind: ResourceType,

@@ -26,8 +26,9 @@ fn write(feature: &str, json: &Value) {
 /// The RouteConfiguration with these routes in one virtual host.
 fn golden_routes(feature: &str, table: &RouteTable, routes: impl IntoIterator<Item = Route>) {
     let chunks: Vec<_> = routes.into_iter().map(|route| table::route_chunk(&route, table)).collect();
-    let host = table::virtual_host_chunk("app.test", chunks.iter(), feature == "misdirected");
-    let bytes = table::assemble(&table::head(table), [host].iter());
+    let end = table::virtual_host_end(feature == "misdirected");
+    let start = table::virtual_host_start("app.test", chunks.iter().map(bytes::Bytes::len).sum(), &end);
+    let bytes = [&[table::head(table), start], chunks.as_slice(), &[end]].concat().concat();
     let json =
         portolan_xds_proto::dump::to_json(crate::store::ResourceType::RouteConfiguration.type_url(), &bytes)
             .unwrap();

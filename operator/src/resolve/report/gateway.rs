@@ -3,7 +3,7 @@
 use super::{Condition, GatewayReport, Judge, ListenerReport, Programmed, Status};
 use crate::{
     model::ObjectKey,
-    resolve::{Engine, FleetPlan},
+    resolve::{Engine, FleetPlan, Unit},
 };
 
 impl Engine {
@@ -34,6 +34,20 @@ impl Engine {
             ));
         }
         Some(GatewayReport { addresses, conditions, listeners })
+    }
+
+    /// The routes on a Gateway that use a Service as a backend. Looks at every unit: for rare questions.
+    pub fn routes_using(&self, gateway: &ObjectKey, service: &ObjectKey) -> Vec<ObjectKey> {
+        let routes = self.state.outputs.keys().filter_map(|unit| match unit {
+            Unit::Attach(route, on) if on == gateway => Some(route),
+            _ => None,
+        });
+        let uses = |route: &&ObjectKey| {
+            self.state.route(route).is_some_and(|out| {
+                out.clusters.iter().any(|id| id.namespace == service.namespace && id.service == service.name)
+            })
+        };
+        routes.filter(uses).cloned().collect()
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Stream {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     sent: u64,
+    resources: u64,
+    bytes: u64,
     acked: u64,
     nacked: u64,
 }
@@ -131,6 +133,13 @@ impl Stream {
             let counters = self.counters.entry(kind).or_default();
             *(if error.is_some() { &mut counters.nacked } else { &mut counters.acked }) += 1;
             events.push(answer_event(kind, in_flight, error, now));
+        }
+        if !subscription.asked() && !request.initial_resource_versions.is_empty() {
+            let known = request.initial_resource_versions.iter();
+            let resources = known
+                .filter_map(|(name, version)| Some((Arc::from(name.as_str()), version.parse().ok()?)))
+                .collect();
+            events.push(Event::Known { kind, resources });
         }
         let names = NameRequest {
             subscribe: &request.resource_names_subscribe,
@@ -184,9 +193,13 @@ impl Stream {
         let nonce = self.next_nonce.to_string();
         let config = self.config;
         let subscription = self.types.get_mut(&kind)?;
-        let Outgoing { response, children } = subscription.take(store, barrier, &config, nonce, now)?;
+        let Outgoing { response, bytes, children } =
+            subscription.take(store, barrier, &config, nonce, now)?;
         self.next_nonce += 1;
-        self.counters.entry(kind).or_default().sent += 1;
+        let counters = self.counters.entry(kind).or_default();
+        counters.sent += 1;
+        counters.resources += response.resources.len() as u64;
+        counters.bytes += bytes as u64;
         for (parent, child, seq) in children {
             self.touch(store, (kind, parent), child, seq, now);
         }
@@ -308,6 +321,8 @@ impl Stream {
                 held,
                 waiting: each.in_flight().is_some(),
                 sent: counters.sent,
+                resources: counters.resources,
+                bytes: counters.bytes,
                 acked: counters.acked,
                 nacked: counters.nacked,
             };

@@ -1,0 +1,434 @@
+//! The single writer: takes changes in, resolves, lowers, publishes, and knows what proxies made of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use portolan_xds::{
+    GatewayKey,
+    ads::{Event, SharedStore, StreamId},
+    ir::Origin,
+    program::{Applied, Frozen, Program},
+    store::{ResourceType, Seq},
+};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{Hub, Input, Keep, Standing, Wanted, progress::Progress};
+use crate::{
+    metrics::Metrics,
+    model::{Kind, ObjectKey},
+    resolve::{Engine, Environment, Placement, Programmed, Report, Resolved},
+    source::{Batch, Problem},
+};
+
+/// What arrives while the core is busy is taken together, for this long at most (design: debounce leads).
+const CEILING: Duration = Duration::from_millis(250);
+
+/// The clock is looked at once a day at least: a longer wait would not survive a machine that sleeps.
+const A_DAY: u64 = 24 * 60 * 60;
+
+/// One Gateway's program and who acknowledged what of it.
+#[derive(Debug)]
+struct Served {
+    program: Program,
+    store: Arc<SharedStore>,
+    progress: Progress,
+    /// Objects that Envoy rejects, with its words; made from the program after each of its changes.
+    rejected: BTreeMap<ObjectKey, String>,
+    /// A rejection that is the Gateway's own: of a listener as a whole, or of a Secret.
+    own: Option<String>,
+    kept: Vec<Frozen>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Core {
+    hub: Arc<Hub>,
+    engine: Engine,
+    served: BTreeMap<ObjectKey, Served>,
+    problems: Vec<Problem>,
+    standing: Standing,
+    synced: bool,
+    wanted: watch::Sender<Wanted>,
+    standing_changed: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+    keep: Box<dyn Keep>,
+}
+
+impl Core {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        wanted: watch::Sender<Wanted>,
+        standing_changed: watch::Sender<u64>,
+        metrics: Arc<Metrics>,
+        keep: Box<dyn Keep>,
+        environment: Environment,
+    ) -> Self {
+        let mut engine = Engine::within(environment);
+        engine.set_time(Timestamp::now().as_second());
+        Self {
+            hub,
+            engine,
+            served: BTreeMap::new(),
+            problems: Vec::new(),
+            standing: Standing::default(),
+            synced: false,
+            wanted,
+            standing_changed,
+            metrics,
+            keep,
+        }
+    }
+
+    /// Works until it is told to stop or nobody can tell it anything any more.
+    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
+        loop {
+            let first = match self.deadline() {
+                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => inputs.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            let mut next = match first {
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let started = Instant::now();
+            let mut changes: Option<Batch> = None;
+            while let Some(input) = next.take() {
+                match input {
+                    Input::Changes(batch) => merge(&mut changes, batch),
+                    Input::Stop => return,
+                    other => {
+                        self.take(changes.take());
+                        self.on_input(other);
+                    }
+                }
+                if started.elapsed() < CEILING {
+                    next = inputs.try_recv().ok();
+                }
+            }
+            self.take(changes);
+            self.tick(Instant::now());
+        }
+    }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Changes(batch) => self.take(Some(batch)),
+            Input::Synced => {
+                self.synced = true;
+                self.hub.set_ready();
+                self.tell_wanted();
+            }
+            Input::Placed(gateway, placement) => {
+                let resolved = self.engine.place(&gateway, placement);
+                self.follow(resolved, Instant::now());
+            }
+            Input::Proxy(gateway, stream, event) => self.on_proxy(&gateway, stream, &event),
+            Input::Forget(gateway) => self.forget(&gateway),
+            Input::Ask(look) => look(self),
+            Input::Stop => {}
+        }
+    }
+
+    /// Takes in changed objects.
+    fn take(&mut self, batch: Option<Batch>) {
+        let Some(batch) = batch else { return };
+        self.problems = batch.problems;
+        if batch.changes.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let gateways_touched =
+            batch.changes.iter().any(|(key, _)| matches!(key.kind, Kind::Gateway | Kind::GatewayClass));
+        let count = batch.changes.len();
+        let resolved = self.engine.apply(batch.changes);
+        self.metrics.on_resolved(count, resolved.units_run, started.elapsed());
+        self.follow(resolved, batch.seen);
+        if gateways_touched && self.synced {
+            self.tell_wanted();
+        }
+    }
+
+    /// Lowers and publishes what was resolved, and looks again at the reports that it concerns. `seen` is the moment
+    /// of the change.
+    fn follow(&mut self, resolved: Resolved, seen: Instant) {
+        let started = Instant::now();
+        let mut reports = resolved.reports;
+        for (gateway, delta) in resolved.deltas {
+            let served = self.served.entry(gateway.clone()).or_insert_with(|| {
+                let key = GatewayKey::new(gateway.namespace.clone(), gateway.name.clone());
+                let mut program = Program::new(key.clone());
+                program.restore(self.keep.load(&key));
+                let store = Arc::new(SharedStore::default());
+                self.hub.add(key, Arc::clone(&store));
+                Served {
+                    program,
+                    store,
+                    progress: Progress::default(),
+                    rejected: BTreeMap::new(),
+                    own: None,
+                    kept: Vec::new(),
+                }
+            });
+            served.store.update(|store| served.program.apply(delta, store, seen));
+            reports.extend(served.review(&self.engine, &gateway));
+            served.remember(&*self.keep);
+        }
+        self.metrics.on_lowered(started.elapsed());
+        self.judge(&reports);
+    }
+
+    fn on_proxy(&mut self, gateway: &GatewayKey, stream: StreamId, event: &Event) {
+        let key = ObjectKey::new(Kind::Gateway, gateway.namespace.clone(), gateway.name.clone());
+        let Some(served) = self.served.get_mut(&key) else { return };
+        let mut reports = served.progress.on_event(stream, event);
+        let now = Instant::now();
+        let answered = served.store.update(|store| match event {
+            Event::Acked(answer) => Some(served.program.on_ack(answer.kind, &answer.resources, store, now)),
+            Event::Known { kind, resources } => Some(served.program.on_ack(*kind, resources, store, now)),
+            Event::Nacked { answer, message } => {
+                Some(served.program.on_nack(answer.kind, &answer.resources, message, store, now))
+            }
+            _ => None,
+        });
+        if answered.is_some() {
+            reports.extend(served.review(&self.engine, &key));
+            served.remember(&*self.keep);
+        }
+        if matches!(event, Event::Opened | Event::Closed { .. }) {
+            reports.insert(key);
+        }
+        self.judge(&reports);
+    }
+
+    /// When [`Core::tick`] has something to do.
+    fn deadline(&self) -> Option<Instant> {
+        // A certificate's end is far away; seconds are exact enough.
+        let expiry = self.engine.next_expiry().map(|at| {
+            let seconds = at.saturating_sub(Timestamp::now().as_second()).max(0);
+            Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap_or_default().min(A_DAY))
+        });
+        self.served.values().filter_map(|served| served.program.deadline()).chain(expiry).min()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let mut reports = self.engine.set_time(Timestamp::now().as_second()).reports;
+        for (gateway, served) in &mut self.served {
+            if served.program.deadline().is_none_or(|at| at > now) {
+                continue;
+            }
+            let applied: Applied = served.store.update(|store| served.program.tick(store, now));
+            if !applied.changed.is_empty() {
+                reports.extend(served.review(&self.engine, gateway));
+                served.remember(&*self.keep);
+            }
+        }
+        self.judge(&reports);
+    }
+
+    fn forget(&mut self, gateway: &ObjectKey) {
+        // It may be wanted again by now.
+        if self.engine.is_served(gateway) {
+            return;
+        }
+        if self.served.remove(gateway).is_some() {
+            let key = GatewayKey::new(gateway.namespace.clone(), gateway.name.clone());
+            self.hub.remove(&key);
+            self.keep.keep(&key, &[]);
+        }
+        let resolved = self.engine.place(gateway, None);
+        self.judge(&resolved.reports);
+    }
+
+    fn tell_wanted(&self) {
+        let wanted = self.engine.wanted_ports();
+        self.wanted.send_if_modified(|now| {
+            let changed = *now != wanted;
+            if changed {
+                *now = wanted;
+            }
+            changed
+        });
+    }
+
+    /// Looks at reports again, and tells whoever follows if one changed.
+    fn judge(&mut self, keys: &BTreeSet<ObjectKey>) {
+        let now = Timestamp::now();
+        let mut changed = false;
+        for key in keys {
+            let (report, waits) = self.report(key);
+            for (gateway, seq) in waits {
+                if let Some(served) = self.served.get_mut(&gateway) {
+                    served.progress.wait(key, seq);
+                }
+            }
+            changed |= self.standing.observe(key, report.as_ref(), now);
+        }
+        if changed {
+            self.standing_changed.send_modify(|turn| *turn += 1);
+        }
+    }
+
+    /// An object's report, and the edits of Gateways that it waits for.
+    fn report(&self, key: &ObjectKey) -> (Option<Report>, Vec<(ObjectKey, Seq)>) {
+        let waits = std::cell::RefCell::new(Vec::new());
+        let report = self.engine.report(key, &|object, gateway| {
+            let Some(served) = self.served.get(gateway) else {
+                return Programmed::Pending("the Gateway has no fleet yet".into());
+            };
+            let (programmed, seq) = served.programmed(object, object == gateway);
+            waits.borrow_mut().extend(seq.map(|seq| (gateway.clone(), seq)));
+            programmed
+        });
+        (report, waits.into_inner())
+    }
+
+    // ---- What others may ask ----
+
+    /// The resolver, to read.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether every kind has been read once.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// The source's problems.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// How an object stands, as its status would be written; `None` for objects without a status from us.
+    pub fn status(&self, key: &ObjectKey) -> Option<Value> {
+        let report = self.report(key).0?;
+        Some(self.standing.stamp(key, &report))
+    }
+
+    /// How all objects stand.
+    pub fn statuses(&self) -> BTreeMap<ObjectKey, Value> {
+        let keys = self.engine.world().keys().into_iter();
+        keys.filter_map(|key| self.status(&key).map(|status| (key, status))).collect()
+    }
+
+    /// The resources of a Gateway as proto JSON, keys redacted; `None` where there is no such Gateway.
+    pub fn resources(
+        &self,
+        gateway: &ObjectKey,
+    ) -> Option<Result<Value, portolan_xds::program::RenderError>> {
+        let served = self.served.get(gateway)?;
+        Some(served.store.read(portolan_xds::program::render))
+    }
+
+    /// What a Gateway's proxies should do, as IR; `None` where there is no such Gateway.
+    pub fn pieces(&self, gateway: &ObjectKey) -> Option<Value> {
+        Some(self.served.get(gateway)?.program.pieces())
+    }
+
+    /// The Gateways that have a program.
+    pub fn gateways(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.served.keys()
+    }
+
+    /// Places a Gateway now, for whoever needs it done before going on.
+    pub fn place(&mut self, gateway: &ObjectKey, placement: Placement) {
+        let resolved = self.engine.place(gateway, Some(placement));
+        self.follow(resolved, Instant::now());
+    }
+}
+
+impl Served {
+    /// Looks at what the program rejects now. Returns the objects for which that changed.
+    fn review(&mut self, engine: &Engine, gateway: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let mut rejected: BTreeMap<ObjectKey, String> = BTreeMap::new();
+        let mut own = None;
+        for rejection in self.program.rejections() {
+            match rejection.origin.to_string().parse::<ObjectKey>() {
+                Ok(key) if key.kind.is_route() || key.kind == Kind::Gateway => {
+                    rejected.insert(key, rejection.message.to_string());
+                }
+                // A Service has no status of ours: the routes that use it tell.
+                Ok(service) if service.kind == Kind::Service => {
+                    for route in engine.routes_using(gateway, &service) {
+                        rejected.insert(route, format!("{service}: {}", rejection.message));
+                    }
+                }
+                // Nor has a Secret: the Gateway that uses it tells.
+                _ => own = Some(format!("{}: {}", rejection.origin, rejection.message)),
+            }
+        }
+        let listeners = self.program.unattributed().iter();
+        for (resource, message) in listeners.filter(|(resource, _)| resource.kind == ResourceType::Listener) {
+            own = Some(format!("{resource}: {message}"));
+        }
+        let mut changed: BTreeSet<ObjectKey> = rejected
+            .iter()
+            .filter(|(key, message)| self.rejected.get(*key) != Some(*message))
+            .chain(self.rejected.iter().filter(|(key, _)| !rejected.contains_key(*key)))
+            .map(|(key, _)| key.clone())
+            .collect();
+        if own != self.own {
+            changed.insert(gateway.clone());
+        }
+        for (object, message) in rejected.iter().filter(|(key, _)| changed.contains(*key)) {
+            tracing::warn!(%gateway, %object, %message, "Envoy rejects this object; what it accepted before stays");
+        }
+        (self.rejected, self.own) = (rejected, own);
+        changed
+    }
+
+    /// Keeps what is put back, if that changed.
+    fn remember(&mut self, keep: &dyn Keep) {
+        let frozen = self.program.frozen();
+        if frozen != self.kept {
+            keep.keep(self.program.gateway(), &frozen);
+            self.kept = frozen;
+        }
+    }
+
+    /// What the proxies made of an object's content, and the edit it waits for. `itself` is the Gateway.
+    fn programmed(&self, object: &ObjectKey, itself: bool) -> (Programmed, Option<Seq>) {
+        if let Some(message) = self.rejected.get(object) {
+            return (Programmed::Rejected(message.clone()), None);
+        }
+        if let Some(message) = self.own.as_ref().filter(|_| itself) {
+            return (Programmed::Rejected(message.clone()), None);
+        }
+        let seq = self.program.origin_seq(&Origin::new(object.to_string()));
+        let Some(seq) = seq else {
+            // A route without content of its own is in force as soon as anything is; a Gateway needs its listeners.
+            return match self.progress.settled() {
+                Some(_) if !itself => (Programmed::Yes, None),
+                _ => (Programmed::Pending("no proxy has acknowledged anything yet".into()), Some(Seq(1))),
+            };
+        };
+        if self.progress.settled().is_some_and(|settled| settled >= seq) {
+            return (Programmed::Yes, None);
+        }
+        let why = match self.progress.lacking(seq) {
+            (0, _) => "no proxy is connected".to_owned(),
+            (all, lacking) => format!("{lacking} of {all} proxies have not acknowledged it yet"),
+        };
+        (Programmed::Pending(why), Some(seq))
+    }
+}
+
+/// Adds a batch to what waits: a later version of an object replaces an earlier one.
+fn merge(into: &mut Option<Batch>, later: Batch) {
+    match into {
+        None => *into = Some(later),
+        Some(batch) => {
+            batch.changes.extend(later.changes);
+            batch.problems = later.problems;
+        }
+    }
+}

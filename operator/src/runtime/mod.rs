@@ -1,0 +1,151 @@
+//! The running control plane: one thread that owns the World, the resolver and every Gateway's program.
+//!
+//! ```text
+//! source ── Changes ──►┐                    ┌──► stores ──► ADS streams
+//! fleet ─── Placed ───►├─ core (one thread) ┤
+//! streams ─ Proxy ────►┘                    └──► wanted ports, standing, put-back content to keep
+//! ```
+//!
+//! It is the same in a cluster and on a laptop: only what feeds it and what binds its ports differ. It promises:
+//!
+//! - a change is acted on at once; what arrives meanwhile is taken together with the next one;
+//! - nothing is served before the first full sync ([`Handle::synced`]);
+//! - whoever asks ([`Handle::ask`]) sees one consistent moment, after everything that was sent before.
+
+mod core;
+mod hub;
+mod keep;
+mod progress;
+mod standing;
+
+pub use core::Core;
+pub use hub::Hub;
+pub use keep::{Keep, KeepInFolder, KeepNothing};
+pub use standing::{Standing, StandingCondition};
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use portolan_xds::{
+    GatewayKey,
+    ads::{Event, StreamId},
+    ir::Transport,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    metrics::Metrics,
+    model::ObjectKey,
+    resolve::{Environment, Placement},
+    source::Batch,
+};
+
+/// The ports that each Gateway's fleet should bind. A Gateway without any usable listener has none.
+pub type Wanted = BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>>;
+
+/// Something that the core is told.
+enum Input {
+    Changes(Batch),
+    Synced,
+    Placed(ObjectKey, Option<Placement>),
+    Proxy(GatewayKey, StreamId, Event),
+    Forget(ObjectKey),
+    Ask(Box<dyn FnOnce(&mut Core) + Send>),
+    Stop,
+}
+
+/// The core has ended, because it was told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the control plane has stopped")]
+pub struct Stopped;
+
+/// Tells the core things and asks it others. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+    hub: Arc<Hub>,
+    wanted: watch::Receiver<Wanted>,
+    standing: watch::Receiver<u64>,
+}
+
+impl Handle {
+    /// Tells of changed objects, and of the problems that the source has now.
+    pub fn changes(&self, batch: Batch) -> Result<(), Stopped> {
+        self.send(Input::Changes(batch))
+    }
+
+    /// Every kind has been read once: from now on proxies are served.
+    pub fn synced(&self) -> Result<(), Stopped> {
+        self.send(Input::Synced)
+    }
+
+    /// Tells where a Gateway's ports are bound; `None` when its fleet is gone.
+    pub fn placed(&self, gateway: ObjectKey, placement: Option<Placement>) -> Result<(), Stopped> {
+        self.send(Input::Placed(gateway, placement))
+    }
+
+    /// A Gateway that is no longer wanted has no proxies any more: its program may go.
+    pub fn forget(&self, gateway: ObjectKey) -> Result<(), Stopped> {
+        self.send(Input::Forget(gateway))
+    }
+
+    /// Looks at the state after everything sent before. `look` runs on the core's thread: keep it short.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        // Nobody waits any more: then nobody needs the answer.
+        self.send(Input::Ask(Box::new(move |core| _ = answer.send(look(core)))))?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// What the fleets should bind, as it changes.
+    pub fn wanted(&self) -> watch::Receiver<Wanted> {
+        self.wanted.clone()
+    }
+
+    /// A number that moves whenever the standing of an object does.
+    pub fn standing_changed(&self) -> watch::Receiver<u64> {
+        self.standing.clone()
+    }
+
+    /// The stores, as the ADS server reads them.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Ends the core after what was sent before.
+    pub fn stop(&self) {
+        // It has stopped already.
+        let _ = self.send(Input::Stop);
+    }
+
+    fn send(&self, input: Input) -> Result<(), Stopped> {
+        self.inputs.send(input).map_err(|_| Stopped)
+    }
+}
+
+/// Starts the core on a thread of its own. `environment` says where its objects come from.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub fn start(
+    metrics: Arc<Metrics>,
+    keep: Box<dyn Keep>,
+    environment: Environment,
+) -> std::io::Result<(Handle, thread::JoinHandle<()>)> {
+    let (sender, inputs) = mpsc::channel();
+    let hub = Arc::new(Hub::new(sender.clone(), Arc::clone(&metrics)));
+    let (wanted, wanted_changes) = watch::channel(Wanted::new());
+    let (standing, standing_changes) = watch::channel(0);
+    let core = Core::new(Arc::clone(&hub), wanted, standing, metrics, keep, environment);
+    let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
+    Ok((Handle { inputs: sender, hub, wanted: wanted_changes, standing: standing_changes }, thread))
+}
+
+#[cfg(test)]
+mod tests;
