@@ -139,9 +139,9 @@ impl Pipeline {
     /// Resolves a whole world.
     fn resolve_all(&mut self, objects: Vec<(ObjectKey, Option<Object>)>) -> Delta {
         let mut delta = delta(self.engine.apply(objects));
-        let ports = [((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))].into_iter().collect();
+        let ports = [((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))];
         let gateway = ObjectKey::new(Kind::Gateway, "default", "web");
-        delta.merge(self::delta(self.engine.place(&gateway, Some(Placement { ports }))));
+        delta.merge(self::delta(self.engine.place(&gateway, Some(Placement::bound(ports)))));
         delta
     }
 

@@ -44,6 +44,11 @@ impl Effects {
                 resolved.reports.insert(gateway.clone());
                 listeners(state, gateway, old, new, resolved, &mut touched);
             }
+            Unit::Fleet(gateway) => {
+                resolved.reports.insert(gateway.clone());
+                resolved.fleets.insert(gateway.clone());
+            }
+            Unit::Frontend(gateway) => _ = resolved.reports.insert(gateway.clone()),
             Unit::Tls(gateway) => {
                 resolved.reports.insert(gateway.clone());
                 self.tls(gateway, old, new);

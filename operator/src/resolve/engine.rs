@@ -6,14 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
+use portolan_xds::ir::{Delta, VirtualHostKey};
 
 use super::{
-    ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
+    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach,
+    backend, chains,
     dependencies::Dependencies,
     effects::Effects,
     environment::Environment,
-    gateway,
+    fleet, frontend, gateway,
     host::{self, Members},
     route, tls,
 };
@@ -50,6 +51,8 @@ impl State {
     typed_outputs! {
         class(Class) -> Class: ClassOut,
         listeners(Listeners) -> Listeners: ListenersOut,
+        fleet(Fleet) -> Fleet: FleetPlan,
+        frontend(Frontend) -> Frontend: FrontendOut,
         tls(Tls) -> Tls: TlsOut,
         route(Route) -> Route: RouteOut,
         chains(Chains) -> Chains: chains::ChainsOut,
@@ -78,6 +81,8 @@ pub struct Resolved {
     pub deltas: BTreeMap<ObjectKey, Delta>,
     /// Objects whose report may have changed.
     pub reports: BTreeSet<ObjectKey>,
+    /// Gateways whose fleet plan changed, came or went.
+    pub fleets: BTreeSet<ObjectKey>,
     /// How many units ran: the measure that cost follows the change.
     pub units_run: usize,
 }
@@ -90,7 +95,7 @@ pub struct Engine {
     pub(super) effects: Effects,
     dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
-    gateways: BTreeSet<ObjectKey>,
+    pub(super) gateways: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -140,16 +145,6 @@ impl Engine {
         self.state.outputs.keys().filter_map(class).collect()
     }
 
-    /// Gateways of ours, with the ports that their fleets should bind.
-    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>> {
-        let ports = |out: &Arc<ListenersOut>| {
-            let served = out.listeners.iter().filter(|one| one.table.is_some());
-            served.map(|one| (one.port, Transport::Tcp)).collect()
-        };
-        let gateways = self.gateways.iter();
-        gateways.filter_map(|key| Some((key.clone(), ports(self.state.listeners(key)?)))).collect()
-    }
-
     /// Whether a Gateway exists and its class is ours.
     pub fn is_served(&self, gateway: &ObjectKey) -> bool {
         self.state.listeners(gateway).is_some()
@@ -166,9 +161,9 @@ impl Engine {
                 } else {
                     self.gateways.remove(key);
                 }
-                self.dirty.insert(Unit::Listeners(key.clone()));
-                self.dirty.insert(Unit::Tls(key.clone()));
-                self.dirty.insert(Unit::Chains(key.clone()));
+                let units: [fn(ObjectKey) -> Unit; 5] =
+                    [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
+                self.dirty.extend(units.map(|unit| unit(key.clone())));
             }
             Kind::HttpRoute | Kind::GrpcRoute => {
                 let parents = |object: Option<&Object>| match object {
@@ -238,9 +233,10 @@ impl Engine {
     /// later object can answer: attachments wait for their Gateway, Gateways for their class and placement.
     fn remember(&mut self, unit: &Unit, reads: BTreeSet<Read>, nothing: bool) {
         let waits = match unit {
-            Unit::Attach(object, _) | Unit::Listeners(object) | Unit::Chains(object) => {
-                self.world.get(object).is_some()
-            }
+            Unit::Attach(object, _)
+            | Unit::Listeners(object)
+            | Unit::Fleet(object)
+            | Unit::Chains(object) => self.world.get(object).is_some(),
             _ => false,
         };
         self.dependencies.replace(unit, if nothing && !waits { BTreeSet::new() } else { reads });
@@ -254,6 +250,8 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
     match unit {
         Unit::Class(key) => wrap(gateway::class(view, key), Output::Class),
         Unit::Listeners(key) => wrap(gateway::listeners(view, state, key), Output::Listeners),
+        Unit::Fleet(key) => wrap(fleet::fleet(view, state, key), Output::Fleet),
+        Unit::Frontend(key) => wrap(frontend::frontend(view, key), Output::Frontend),
         Unit::Tls(key) => wrap(tls::tls(view, key), Output::Tls),
         Unit::Route(key) => wrap(route::route(view, key), Output::Route),
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),

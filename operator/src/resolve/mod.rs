@@ -5,6 +5,7 @@
 //! to the one before (docs/decisions/0003).
 
 mod attach;
+mod authority;
 mod backend;
 mod chains;
 mod dependencies;
@@ -14,10 +15,13 @@ mod environment;
 mod expression;
 mod features;
 mod filters;
+mod fleet;
+mod frontend;
 mod gateway;
 mod grant;
 mod host;
 mod matches;
+mod placement;
 mod report;
 mod route;
 mod tls;
@@ -25,14 +29,17 @@ mod unit;
 
 pub use attach::{AttachOut, ParentOutcome};
 pub use backend::ClusterId;
-pub use chains::{ChainsOut, Placement};
+pub use chains::ChainsOut;
 pub use engine::{Engine, Resolved};
 pub use environment::{Bundle, Channel, Environment, Provenance};
+pub use fleet::FleetPlan;
+pub use frontend::{ClientCheck, FrontendOut};
 pub use gateway::{ClassOut, Fault, ListenerOut, ListenersOut};
 pub use grant::{Granted, RefError, RefFrom};
+pub use placement::{Addresses, Placement};
 pub use report::{
-    ClassReport, Condition, GatewayReport, ListenerReport, ParentReport, Programmed, Report, RouteReport,
-    Status,
+    AddressReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport, ParentReport,
+    Programmed, Report, RouteReport, Status,
 };
 pub use route::{RouteOut, RuleOut};
 pub use tls::{Certificate, ListenerTls, TlsOut};

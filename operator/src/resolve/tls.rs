@@ -10,7 +10,7 @@ use super::{
     grant::{RefError, resolve_ref},
 };
 use crate::{
-    model::{BackendRef, Kind, ObjectKey, Secret},
+    model::{Kind, ObjectKey, ObjectRef, Secret},
     world::View,
 };
 
@@ -19,8 +19,6 @@ use crate::{
 pub struct TlsOut {
     /// By listener name; listeners without TLS are absent.
     pub listeners: BTreeMap<Arc<str>, ListenerTls>,
-    /// Everything that goes out over SDS.
-    pub secrets: BTreeMap<ir::SecretName, Arc<ir::Secret>>,
 }
 
 /// The certificates of one listener.
@@ -35,8 +33,8 @@ pub struct ListenerTls {
 /// A certificate that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Its SDS name.
-    pub name: ir::SecretName,
+    /// What goes out over SDS.
+    pub secret: Arc<ir::Secret>,
     /// The first second since the epoch at which it, or a certificate of its chain, is expired.
     pub expires: i64,
 }
@@ -63,8 +61,7 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
         for reference in &listener.certificates {
             match certificate(view, key, reference) {
                 Ok((secret, expires)) => {
-                    tls.certificates.push(Certificate { name: secret.name.clone(), expires });
-                    out.secrets.insert(secret.name.clone(), Arc::new(secret));
+                    tls.certificates.push(Certificate { secret: Arc::new(secret), expires });
                 }
                 Err(fault) => tls.faults.push(fault),
             }
@@ -77,7 +74,7 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
 fn certificate(
     view: &View<'_>,
     gateway: &ObjectKey,
-    reference: &BackendRef,
+    reference: &ObjectRef,
 ) -> Result<(ir::Secret, i64), Fault> {
     let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
     if !reference.group.is_empty() || *reference.kind != *Kind::Secret.as_str() {
