@@ -160,8 +160,8 @@ fn copy_together(small: &mut Vec<&mut Host>) -> Option<Piece> {
         return None;
     }
     let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in parts {
-        bytes.extend_from_slice(&part);
+    for part in &parts {
+        bytes.extend_from_slice(part);
     }
     let (bytes, mut start) = (bytes.freeze(), 0);
     for (host, part) in small.drain(..).zip(parts) {
