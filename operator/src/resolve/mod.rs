@@ -21,6 +21,7 @@ mod gateway;
 mod grant;
 mod host;
 mod matches;
+mod parameters;
 mod placement;
 mod report;
 mod route;

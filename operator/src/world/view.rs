@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use super::{Read, World};
 use crate::model::{
-    ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey, ReferenceGrant,
+    ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey, ReferenceGrant,
     Route, Secret, Service,
 };
 
@@ -59,6 +59,8 @@ impl<'w> View<'w> {
         service: Service -> Service,
         /// A Secret. Call it only with a reference that was granted: see `resolve::grant`.
         secret: Secret -> Secret,
+        /// A FleetConfig.
+        fleet_config: FleetConfig -> FleetConfig,
         /// A ConfigMap. Call it only with a reference that was granted: see `resolve::grant`.
         config_map: ConfigMap -> ConfigMap,
         /// A Namespace.
