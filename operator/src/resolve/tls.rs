@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
     Fault, RefFrom,
-    grant::{RefError, resolve_ref},
+    grant::{RefError, named, resolve_ref},
 };
 use crate::{
     model::{Kind, ObjectKey, ObjectRef, Secret},
@@ -58,12 +58,12 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
                 "tls.certificateRefs: HTTPS needs at least one certificate",
             ));
         }
-        for reference in &listener.certificates {
+        for (position, reference) in listener.certificates.iter().enumerate() {
             match certificate(view, key, reference) {
                 Ok((secret, expires)) => {
                     tls.certificates.push(Certificate { secret: Arc::new(secret), expires });
                 }
-                Err(fault) => tls.faults.push(fault),
+                Err(fault) => tls.faults.push(fault.at(format!("tls.certificateRefs[{position}]"))),
             }
         }
         out.listeners.insert(listener.name.clone(), tls);
@@ -79,8 +79,9 @@ fn certificate(
     let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
     if !reference.group.is_empty() || *reference.kind != *Kind::Secret.as_str() {
         return Err(invalid(format!(
-            "certificateRef {}/{} {}: expected a Secret of the core group",
-            reference.group, reference.kind, reference.name
+            "{} {}: expected a Secret of the core group",
+            named(&reference.group, &reference.kind),
+            reference.name
         )));
     }
     let from = RefFrom { kind: Kind::Gateway, namespace: &gateway.namespace };
