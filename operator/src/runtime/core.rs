@@ -24,12 +24,15 @@ use super::{Hub, Input, Keep, Standing, Wanted, progress::Progress};
 use crate::{
     metrics::Metrics,
     model::{Kind, ObjectKey},
-    resolve::{Engine, Placement, Programmed, Report, Resolved},
+    resolve::{Engine, Environment, Placement, Programmed, Report, Resolved},
     source::{Batch, Problem},
 };
 
 /// What arrives while the core is busy is taken together, for this long at most (design: debounce leads).
 const CEILING: Duration = Duration::from_millis(250);
+
+/// The clock is looked at once a day at least: a longer wait would not survive a machine that sleeps.
+const A_DAY: u64 = 24 * 60 * 60;
 
 /// One Gateway's program and who acknowledged what of it.
 #[derive(Debug)]
@@ -66,10 +69,13 @@ impl Core {
         standing_changed: watch::Sender<u64>,
         metrics: Arc<Metrics>,
         keep: Box<dyn Keep>,
+        environment: Environment,
     ) -> Self {
+        let mut engine = Engine::within(environment);
+        engine.set_time(Timestamp::now().as_second());
         Self {
             hub,
-            engine: Engine::new(),
+            engine,
             served: BTreeMap::new(),
             problems: Vec::new(),
             standing: Standing::default(),
@@ -205,11 +211,16 @@ impl Core {
 
     /// When [`Core::tick`] has something to do.
     fn deadline(&self) -> Option<Instant> {
-        self.served.values().filter_map(|served| served.program.deadline()).min()
+        // A certificate's end is far away; seconds are exact enough.
+        let expiry = self.engine.next_expiry().map(|at| {
+            let seconds = at.saturating_sub(Timestamp::now().as_second()).max(0);
+            Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap_or_default().min(A_DAY))
+        });
+        self.served.values().filter_map(|served| served.program.deadline()).chain(expiry).min()
     }
 
     fn tick(&mut self, now: Instant) {
-        let mut reports = BTreeSet::new();
+        let mut reports = self.engine.set_time(Timestamp::now().as_second()).reports;
         for (gateway, served) in &mut self.served {
             if served.program.deadline().is_none_or(|at| at > now) {
                 continue;

@@ -84,15 +84,13 @@ struct Rig {
 impl Rig {
     /// A control plane that knows these manifests and serves the Gateway `default/web`.
     async fn with(yaml: &str, keep: KeepInMemory) -> Self {
-        let (handle, _) = start(Arc::default(), Box::new(keep)).unwrap();
+        let (handle, _) = start(Arc::default(), Box::new(keep), Environment::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let rig = Self { handle, shutdown: CancellationToken::new(), folder };
         rig.apply(BASE);
         rig.apply(yaml);
         rig.handle.synced().unwrap();
-        let placement = Placement {
-            ports: [((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))].into_iter().collect(),
-        };
+        let placement = Placement::bound([((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))]);
         rig.handle.placed(web(), Some(placement)).unwrap();
         rig.handle.ask(|_| ()).await.unwrap();
         let server = AdsServer::new(Arc::clone(rig.handle.hub()), ServerConfig::default());
@@ -252,7 +250,7 @@ async fn a_restarted_control_plane_resends_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_served_before_the_first_sync() {
-    let (handle, _) = start(Arc::default(), Box::new(KeepNothing)).unwrap();
+    let (handle, _) = start(Arc::default(), Box::new(KeepNothing), Environment::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig { handle, shutdown: CancellationToken::new(), folder };
     rig.apply(BASE);

@@ -18,13 +18,11 @@ pub(super) fn secret(node: &Node, value: &mut Value, findings: &mut Findings) {
         let Content::Text(text) = &node.content else { return 0 };
         // Go's decoder passes over line ends and over nothing else.
         let compact: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-        match STANDARD.decode(&compact) {
-            Ok(bytes) => bytes.len(),
-            Err(_) => {
-                findings.add(node.at, path, "is not base64; stringData takes plain text");
-                0
-            }
+        let decoded = STANDARD.decode(&compact);
+        if decoded.is_err() {
+            findings.add(node.at, path, "is not base64; stringData takes plain text");
         }
+        decoded.map_or(0, |bytes| bytes.len())
     });
     size += keys(node, "stringData", &root, findings, |node, _, _| node.text().map_or(0, str::len));
     if size > MAX_BYTES {

@@ -35,8 +35,8 @@ pub(super) fn check(node: &Node, value: &mut Value, findings: &mut Findings) {
     for (index, one) in ports.iter().enumerate() {
         let list = path.field("ports");
         let path = list.item(index);
-        let named = one.get("name").and_then(Node::text).filter(|name| !name.is_empty());
-        if let (Some(name), Some(node)) = (named, one.get("name")) {
+        let called = one.get("name").and_then(Node::text).filter(|name| !name.is_empty());
+        if let (Some(name), Some(node)) = (called, one.get("name")) {
             form(Some(node), &LABEL, &path.field("name"), findings);
             names.note(name.to_owned(), node, "name", &path.field("name"), findings);
         } else if ports.len() > 1 {

@@ -39,7 +39,9 @@ fn value(json: &Value, hasher: &mut Xxh3) {
         }
         Value::Array(items) => {
             hasher.update(b"[");
-            items.iter().for_each(|item| value(item, hasher));
+            for item in items {
+                value(item, hasher);
+            }
             hasher.update(b"]");
         }
         Value::Object(fields) => map(&mut fields.iter().collect::<Vec<_>>(), hasher),

@@ -3,7 +3,7 @@
 //! A line that starts with `---` separates documents wherever it stands (YAML 1.2, §9.1.2), so a document that is no YAML
 //! at all ends there, and its neighbours are read.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// A part of a file's text that holds one document, or several where `...` separates them.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +58,8 @@ pub(super) fn join_surrogates(text: &str) -> Cow<'_, str> {
         if let (Some(high), Some(low)) = (high, low) {
             let code = 0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00);
             joined.push_str(&text[done..at]);
-            joined.push_str(&format!("\\U{code:08X}"));
+            // Writing to a String does not fail.
+            let _ = write!(joined, "\\U{code:08X}");
             at += 12;
             done = at;
         } else {

@@ -67,8 +67,8 @@ pub(super) fn read(file: &Arc<FilePath>, bytes: &[u8]) -> Manifest {
     match std::str::from_utf8(bytes) {
         Ok(text) => file.text(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => {
-            let good = &bytes[..error.valid_up_to()];
-            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+            let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let line = 1 + good.matches('\n').count();
             file.unidentified(Place { line, column: 1 }, "is not UTF-8".into());
         }
     }
@@ -113,13 +113,10 @@ impl ManifestReader<'_> {
     /// An object, or a list of objects. The items of a `GatewayList` need not say that they are Gateways.
     fn object(&mut self, node: &Node, inherited: Option<(&str, &str)>) {
         let text = |key: &str| node.get(key).and_then(Node::text);
-        let (api_version, kind) = match (text("apiVersion"), text("kind"), inherited) {
-            (Some(api_version), Some(kind), _) => (api_version, kind),
-            (None, None, Some((api_version, kind))) => (api_version, kind),
-            _ => {
-                let message = "expected a Kubernetes object, with texts as apiVersion and kind";
-                return self.unidentified(node.at, message.into());
-            }
+        let inherited = inherited.filter(|_| node.get("apiVersion").is_none() && node.get("kind").is_none());
+        let Some((api_version, kind)) = text("apiVersion").zip(text("kind")).or(inherited) else {
+            let message = "expected a Kubernetes object, with texts as apiVersion and kind";
+            return self.unidentified(node.at, message.into());
         };
         let items = kind.strip_suffix("List").and_then(|item| Some((item, node.get("items")?)));
         if let Some((item, items)) = items {
@@ -152,7 +149,7 @@ impl ManifestReader<'_> {
             .zip(identity)
             .map(|(kind, identity)| ObjectKey::new(kind, identity.namespace, identity.name));
         let good = if findings.none() {
-            self.good(read, &key, &shown, value, node)
+            self.good(read, key.as_ref(), &shown, &value, node)
         } else {
             for finding in findings.into_list() {
                 self.report(
@@ -177,9 +174,9 @@ impl ManifestReader<'_> {
     fn good(
         &mut self,
         read: Option<Kind>,
-        key: &Option<ObjectKey>,
+        key: Option<&ObjectKey>,
         shown: &str,
-        value: Value,
+        value: &Value,
         node: &Node,
     ) -> Option<Good> {
         let Some(kind) = read else {
@@ -187,10 +184,10 @@ impl ManifestReader<'_> {
             self.report(node.at, Severity::Warning, message, None);
             return None;
         };
-        match parse(kind, &value) {
-            Ok(object) => Some(Good { object, spec: digest::of_spec(&value) }),
+        match parse(kind, value) {
+            Ok(object) => Some(Good { object, spec: digest::of_spec(value) }),
             Err(error) => {
-                self.report(node.at, Severity::Error, error.to_string(), key.clone());
+                self.report(node.at, Severity::Error, error.to_string(), key.cloned());
                 None
             }
         }

@@ -110,6 +110,7 @@ impl Node {
 
 /// Reads documents from a text that starts at `first_line` of its file.
 pub(in crate::source) struct Reader<'t> {
+    text: &'t str,
     parser: Parser<'t, StrInput<'t>>,
     first_line: usize,
     ended: bool,
@@ -117,7 +118,19 @@ pub(in crate::source) struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     pub(in crate::source) fn new(text: &'t str, first_line: usize) -> Self {
-        Self { parser: Parser::new_from_str(text), first_line, ended: false }
+        Self { text, parser: Parser::new_from_str(text), first_line, ended: false }
+    }
+
+    /// A bracket that was never closed is found where the text goes on as if it were; the mistake is where it stands.
+    fn still_open(&self, builder: &Builder) -> String {
+        let bracket = |at: Place| {
+            let line = self.text.lines().nth(at.line - self.first_line)?;
+            line.chars().nth(at.column - 1).filter(|letter| matches!(letter, '[' | '{'))
+        };
+        let open = builder.open.iter().rev().find_map(|open| Some((bracket(open.at)?, open.at)));
+        open.map_or_else(String::new, |(bracket, at)| {
+            format!("; the {bracket} in line {}, column {} is not closed", at.line, at.column)
+        })
     }
 
     fn place(&self, mark: &Marker) -> Place {
@@ -138,7 +151,7 @@ impl Iterator for Reader<'_> {
                     self.ended = true;
                     let message = match error.info() {
                         "recursion limit exceeded" => too_deep(),
-                        info => format!("is not YAML: {info}"),
+                        info => format!("is not YAML: {info}{}", self.still_open(&builder)),
                     };
                     return Some(Err(Broken { at: self.place(error.marker()), message }));
                 }
@@ -423,28 +436,34 @@ mod tests {
             message("a: &a [*a]\n"),
             "1:8: refers to an anchor that is not complete or not in this document"
         );
+        assert_eq!(
+            message("a: 1\nb: [x, {y: z}\nc: 2\n"),
+            "3:1: is not YAML: invalid indentation in flow construct; the [ in line 2, column 4 is not closed"
+        );
         assert_eq!(message("a: !mine 1\n"), "1:4: has a tag that means nothing in a manifest: remove it");
     }
 
     #[test]
     fn many_keys_are_still_distinct() {
-        let keys: String = (0..1000).map(|index| format!("k{index}: {index}\n")).collect();
+        let keys: String = (0..1000).fold(String::new(), |text, index| format!("{text}k{index}: {index}\n"));
         assert_eq!(one(&keys).unwrap().entries().len(), 1000);
         assert_eq!(message(&format!("{keys}k7: 1\n")), "1001:1: k7 stands here twice: first in line 8");
     }
 
     #[test]
     fn bombs_end_early() {
-        let bomb: String =
-            (1..30).map(|level| format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1)).collect();
+        let bomb: String = (1..30).fold(String::new(), |text, level| {
+            format!("{text}a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1)
+        });
         assert!(message(&format!("a0: &a0 [x, x]\n{bomb}")).contains("write them out"));
         let long = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(1 << 20), "*a, ".repeat(1000));
         assert!(message(&long).contains("write them out"));
-        let deep: String = (0..200).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+        let deep: String =
+            (0..200).fold(String::new(), |text, level| format!("{text}{}a:\n", " ".repeat(level)));
         assert!(message(&deep).contains("nests deeper than 100 levels"));
         assert!(message(&"[".repeat(100_000)).contains("nests deeper than 100 levels"));
         assert!(message(&"- ".repeat(100_000)).contains("nests deeper than 100 levels"));
-        let nested_anchors: String = (0..90).map(|level| format!("&a{level} [")).collect();
+        let nested_anchors: String = (0..90).fold(String::new(), |text, level| format!("{text}&a{level} ["));
         assert!(one(&format!("{nested_anchors}{}{}", "x, ".repeat(5000), "]".repeat(90))).is_err());
     }
 }

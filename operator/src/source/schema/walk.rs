@@ -58,7 +58,7 @@ impl Findings {
     pub(in crate::source) fn into_list(self) -> Vec<Finding> {
         let mut list = if self.found.is_empty() { self.rules } else { self.found };
         if let (Some(last), 1..) = (list.last_mut(), self.more) {
-            last.message.push_str(&format!(" (and {} more problems in this object)", self.more));
+            last.message = format!("{} (and {} more problems in this object)", last.message, self.more);
         }
         list.sort_by_key(|finding| finding.at);
         list

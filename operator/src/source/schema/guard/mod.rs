@@ -91,8 +91,7 @@ impl Guard {
             }
             Expr::Call(call) => {
                 let target = call.target.as_deref();
-                let operands: Vec<_> =
-                    target.into_iter().chain(&call.args).map(Self::new).map(Box::new).collect();
+                let operands: Vec<_> = target.into_iter().chain(&call.args).map(Self::new).collect();
                 Self::call(&call.func_name, target.is_some(), operands)
             }
             Expr::Comprehension(fold) => Self::fold(fold),
@@ -100,8 +99,8 @@ impl Guard {
         }
     }
 
-    fn call(name: &str, method: bool, operands: Vec<Box<Self>>) -> Self {
-        let mut operands = operands.into_iter();
+    fn call(name: &str, method: bool, operands: Vec<Self>) -> Self {
+        let mut operands = operands.into_iter().map(Box::new);
         match (name, operands.next(), operands.next(), operands.next()) {
             (operators::LOGICAL_NOT, Some(a), None, _) => Self::Not(a),
             (operators::NOT_STRICTLY_FALSE, Some(a), None, _) => Self::NotStrictlyFalse(a),
