@@ -147,31 +147,44 @@ fn tables(out: &mut impl Write, document: &Value) -> io::Result<()> {
     let objects = entries(&document["objects"]);
     let mut gateways = table(&["GATEWAY", "LISTENER", "ADDRESS", "ATTACHED", "STATE"]);
     let mut routes = table(&["ROUTE", "PARENT", "STATE"]);
+    let mut reasons = Vec::new();
     for (key, status) in &objects {
         if let Some(name) = key.strip_prefix("Gateway/") {
             let fleet = &document["gateways"][name];
-            let state = faults(&status["conditions"], fleet["proxy"]["message"].as_str());
-            gateways.add_row([name, "", &texts(&bound(&fleet["ports"])).join("\n"), "", &state]);
+            let proxy = fleet["proxy"]["message"].as_str();
+            reasons.extend(proxy.map(|message| format!("{key}: its proxy: {message}")));
+            let state = state(key, &status["conditions"], &mut reasons);
+            gateways.add_row([name, "", &bound(&fleet["ports"]).join("\n"), "", &state]);
             for listener in list(&status["listeners"]) {
-                gateways.add_row([
-                    "",
-                    listener["name"].as_str().unwrap_or_default(),
-                    "",
-                    &listener["attachedRoutes"].to_string(),
-                    &faults(&listener["conditions"], None),
-                ]);
+                let name = listener["name"].as_str().unwrap_or_default();
+                let place = format!("{key}, listener {name}");
+                let state = self::state(&place, &listener["conditions"], &mut reasons);
+                gateways.add_row(["", name, "", &listener["attachedRoutes"].to_string(), &state]);
             }
         } else {
-            for parent in list(&status["parents"]) {
+            let parents = list(&status["parents"]);
+            for parent in parents {
                 let name = parent["parentRef"]["name"].as_str().unwrap_or_default();
                 let section = parent["parentRef"]["sectionName"].as_str();
                 let name = section.map_or_else(|| name.to_owned(), |section| format!("{name}, {section}"));
-                routes.add_row([key.as_str(), &name, &faults(&parent["conditions"], None)]);
+                let state = state(&format!("{key}, parent {name}"), &parent["conditions"], &mut reasons);
+                routes.add_row([key.as_str(), &name, &state]);
+            }
+            // A misspelt parent leaves no other trace: nobody reports on a Gateway that does not exist.
+            if parents.is_empty() && status.get("parents").is_some() {
+                routes.add_row([key.as_str(), "", "not attached"]);
+                reasons.push(format!("{key}: no parentRef of it names a Gateway of Portolan's"));
             }
         }
     }
     writeln!(out, "{gateways}\n")?;
     writeln!(out, "{routes}")?;
+    if !reasons.is_empty() {
+        writeln!(out, "\nREASONS")?;
+    }
+    for reason in reasons {
+        writeln!(out, "{reason}")?;
+    }
     let problems = list(&document["problems"]);
     if !problems.is_empty() {
         writeln!(out, "\nPROBLEMS")?;
@@ -195,28 +208,28 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// `80 at 127.9.8.7:80`, for each port.
-fn bound(ports: &Value) -> Value {
+fn bound(ports: &Value) -> Vec<String> {
     let shown = entries(ports).into_iter().map(|(port, bound)| {
         let port = port.strip_suffix("/tcp").unwrap_or(port);
+        // Why it is not is told by the listener's condition.
         match bound["unavailable"].as_str() {
-            Some(why) => format!("{port}: {why}"),
+            Some(_) => format!("{port}: not bound"),
             None => format!("{port} at {}", texts(bound).join(", ")),
         }
     });
     shown.collect()
 }
 
-/// What a person should know of these conditions: what is wrong, or that it is in force.
-fn faults(conditions: &Value, also: Option<&str>) -> String {
-    let mut shown: Vec<String> = list(conditions)
-        .iter()
-        .filter(|one| is_fault(one))
-        .map(|one| {
-            let text = |name: &str| one[name].as_str().unwrap_or_default();
-            format!("{}={} {}: {}", text("type"), text("status"), text("reason"), text("message"))
-        })
-        .collect();
-    shown.extend(also.map(ToOwned::to_owned));
+/// What a person should know of these conditions: what is wrong, or that they are in force. A table has no room for messages,
+/// which can be sentences of Envoy's: they are added to `reasons`, with the place that they are about.
+fn state(place: &str, conditions: &Value, reasons: &mut Vec<String>) -> String {
+    let mut shown = Vec::new();
+    for one in list(conditions).iter().filter(|one| is_fault(one)) {
+        let text = |name: &str| one[name].as_str().unwrap_or_default();
+        let fault = format!("{}={} {}", text("type"), text("status"), text("reason"));
+        reasons.push(format!("{place}: {fault}: {}", text("message")));
+        shown.push(fault);
+    }
     if !shown.is_empty() {
         return shown.join("\n");
     }
@@ -298,6 +311,8 @@ mod tests {
             "gateways": {"default/web": {"proxy": {}, "ports": {"80/tcp": ["127.9.1.2:10080"], "81/tcp": {"unavailable": "taken"}}}},
             "objects": {
                 "Gateway/default/web": {"conditions": good, "listeners": [{"name": "http", "attachedRoutes": 2, "conditions": good}]},
+                "GatewayClass/portolan": {"conditions": good},
+                "HTTPRoute/default/lost": {"parents": []},
                 "HTTPRoute/default/r": {"parents": [{"parentRef": {"name": "web", "sectionName": "http"}, "conditions": bad}]},
             },
         });
@@ -306,14 +321,16 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         for text in [
             "80 at 127.9.1.2:10080",
-            "81: taken",
+            "81: not bound",
             "programmed",
             "web, http",
-            "ResolvedRefs=False BackendNotFound: no",
+            "\nHTTPRoute/default/r, parent web, http: ResolvedRefs=False BackendNotFound: no\n",
+            "\nHTTPRoute/default/lost: no parentRef of it names a Gateway",
             "a.yaml:3:5: error: broken",
             "b.yaml: error: is not UTF-8",
         ] {
             assert!(out.contains(text), "{text} is not in\n{out}");
         }
+        assert!(!out.contains("GatewayClass"), "{out}");
     }
 }

@@ -177,6 +177,11 @@ impl FleetTask {
         if self.placed.get(gateway) == Some(&placement) {
             return;
         }
+        for ((port, _), unavailable) in &placement.ports {
+            if let Err(why) = unavailable {
+                tracing::warn!(%gateway, port, "its port is not bound, and is tried again: {why}");
+            }
+        }
         if let Err(error) = self.ports.save(&self.ports_file) {
             tracing::warn!(%error, "a restart may choose other ports");
         }
