@@ -1,3 +1,5 @@
 //! Tests against real things.
 
+pub mod bench;
 pub mod echo;
+pub mod rig;

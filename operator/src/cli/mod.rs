@@ -1,8 +1,8 @@
 //! The command line: arguments in, text and exit codes out. Everything that decides lives in the library's other modules.
 
 mod check;
-mod load;
 mod logs;
+mod manifests;
 mod proxy;
 mod render;
 mod standalone;

@@ -6,12 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
+use portolan_xds::ir::{Delta, VirtualHostKey};
 
 use super::{
-    ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
+    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach,
+    backend, chains,
+    dependencies::Dependencies,
     effects::Effects,
-    gateway,
+    environment::Environment,
+    fleet, frontend, gateway,
     host::{self, Members},
     route, tls,
 };
@@ -28,6 +31,9 @@ pub(super) struct State {
     pub(super) placements: HashMap<ObjectKey, Placement>,
     /// Units of routes and classes panicked while they were resolved.
     pub(super) panics: BTreeMap<Unit, String>,
+    pub(super) environment: Environment,
+    /// Seconds since the epoch, as told; the epoch until then.
+    pub(super) now: i64,
 }
 
 macro_rules! typed_outputs {
@@ -45,6 +51,8 @@ impl State {
     typed_outputs! {
         class(Class) -> Class: ClassOut,
         listeners(Listeners) -> Listeners: ListenersOut,
+        fleet(Fleet) -> Fleet: FleetPlan,
+        frontend(Frontend) -> Frontend: FrontendOut,
         tls(Tls) -> Tls: TlsOut,
         route(Route) -> Route: RouteOut,
         chains(Chains) -> Chains: chains::ChainsOut,
@@ -73,6 +81,8 @@ pub struct Resolved {
     pub deltas: BTreeMap<ObjectKey, Delta>,
     /// Objects whose report may have changed.
     pub reports: BTreeSet<ObjectKey>,
+    /// Gateways whose fleet plan changed, came or went.
+    pub fleets: BTreeSet<ObjectKey>,
     /// How many units ran: the measure that cost follows the change.
     pub units_run: usize,
 }
@@ -83,10 +93,9 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    reads: HashMap<Unit, BTreeSet<Read>>,
-    readers: HashMap<Read, BTreeSet<Unit>>,
+    dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
-    gateways: BTreeSet<ObjectKey>,
+    pub(super) gateways: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -127,14 +136,13 @@ impl Engine {
         resolved
     }
 
-    /// Gateways of ours, with the ports that their fleets should bind.
-    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>> {
-        let ports = |out: &Arc<ListenersOut>| {
-            let served = out.listeners.iter().filter(|one| one.table.is_some());
-            served.map(|one| (one.port, Transport::Tcp)).collect()
+    /// GatewayClasses of ours.
+    pub(super) fn classes(&self) -> Vec<ObjectKey> {
+        let class = |unit: &Unit| match unit {
+            Unit::Class(key) => Some(key.clone()),
+            _ => None,
         };
-        let gateways = self.gateways.iter();
-        gateways.filter_map(|key| Some((key.clone(), ports(self.state.listeners(key)?)))).collect()
+        self.state.outputs.keys().filter_map(class).collect()
     }
 
     /// Whether a Gateway exists and its class is ours.
@@ -153,9 +161,9 @@ impl Engine {
                 } else {
                     self.gateways.remove(key);
                 }
-                self.dirty.insert(Unit::Listeners(key.clone()));
-                self.dirty.insert(Unit::Tls(key.clone()));
-                self.dirty.insert(Unit::Chains(key.clone()));
+                let units: [fn(ObjectKey) -> Unit; 5] =
+                    [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
+                self.dirty.extend(units.map(|unit| unit(key.clone())));
             }
             Kind::HttpRoute | Kind::GrpcRoute => {
                 let parents = |object: Option<&Object>| match object {
@@ -172,13 +180,11 @@ impl Engine {
         }
     }
 
-    fn touch(&mut self, read: &Read) {
-        if let Some(units) = self.readers.get(read) {
-            self.dirty.extend(units.iter().cloned());
-        }
+    pub(super) fn touch(&mut self, read: &Read) {
+        self.dirty.extend(self.dependencies.readers(read).cloned());
     }
 
-    fn settle(&mut self, resolved: &mut Resolved) {
+    pub(super) fn settle(&mut self, resolved: &mut Resolved) {
         while let Some(unit) = self.dirty.pop_first() {
             resolved.units_run += 1;
             let view = View::new(&self.world);
@@ -227,30 +233,13 @@ impl Engine {
     /// later object can answer: attachments wait for their Gateway, Gateways for their class and placement.
     fn remember(&mut self, unit: &Unit, reads: BTreeSet<Read>, nothing: bool) {
         let waits = match unit {
-            Unit::Attach(object, _) | Unit::Listeners(object) | Unit::Chains(object) => {
-                self.world.get(object).is_some()
-            }
+            Unit::Attach(object, _)
+            | Unit::Listeners(object)
+            | Unit::Fleet(object)
+            | Unit::Chains(object) => self.world.get(object).is_some(),
             _ => false,
         };
-        let reads = if nothing && !waits { BTreeSet::new() } else { reads };
-        let old = if reads.is_empty() {
-            self.reads.remove(unit)
-        } else {
-            self.reads.insert(unit.clone(), reads.clone())
-        };
-        for gone in old.iter().flatten().filter(|read| !reads.contains(*read)) {
-            if let Some(units) = self.readers.get_mut(gone) {
-                units.remove(unit);
-                if units.is_empty() {
-                    self.readers.remove(gone);
-                }
-            }
-        }
-        for read in reads {
-            if old.as_ref().is_none_or(|old| !old.contains(&read)) {
-                self.readers.entry(read).or_default().insert(unit.clone());
-            }
-        }
+        self.dependencies.replace(unit, if nothing && !waits { BTreeSet::new() } else { reads });
     }
 }
 
@@ -261,12 +250,14 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
     match unit {
         Unit::Class(key) => wrap(gateway::class(view, key), Output::Class),
         Unit::Listeners(key) => wrap(gateway::listeners(view, state, key), Output::Listeners),
+        Unit::Fleet(key) => wrap(fleet::fleet(view, state, key), Output::Fleet),
+        Unit::Frontend(key) => wrap(frontend::frontend(view, key), Output::Frontend),
         Unit::Tls(key) => wrap(tls::tls(view, key), Output::Tls),
         Unit::Route(key) => wrap(route::route(view, key), Output::Route),
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
         Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
-        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, id))),
+        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::{
-    model::{Kind, ObjectKey, Secret, Service},
+    model::{ConfigMap, Kind, ObjectKey, Secret, Service},
     world::View,
 };
 
@@ -69,6 +69,13 @@ impl Target for Secret {
     const KIND: Kind = Kind::Secret;
     fn read(view: &View<'_>, key: &ObjectKey) -> Option<Arc<Self>> {
         view.secret(key)
+    }
+}
+
+impl Target for ConfigMap {
+    const KIND: Kind = Kind::ConfigMap;
+    fn read(view: &View<'_>, key: &ObjectKey) -> Option<Arc<Self>> {
+        view.config_map(key)
     }
 }
 

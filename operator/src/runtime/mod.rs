@@ -36,7 +36,12 @@ use portolan_xds::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::{metrics::Metrics, model::ObjectKey, resolve::Placement, source::Batch};
+use crate::{
+    metrics::Metrics,
+    model::ObjectKey,
+    resolve::{Environment, Placement},
+    source::Batch,
+};
 
 /// The ports that each Gateway's fleet should bind. A Gateway without any usable listener has none.
 pub type Wanted = BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>>;
@@ -124,19 +129,23 @@ impl Handle {
     }
 }
 
-/// Starts the core on a thread of its own.
+/// Starts the core on a thread of its own. `environment` says where its objects come from.
 ///
 /// # Errors
 /// Where the system gives no thread.
 pub fn start(
     metrics: Arc<Metrics>,
     keep: Box<dyn Keep>,
+    environment: Environment,
 ) -> std::io::Result<(Handle, thread::JoinHandle<()>)> {
     let (sender, inputs) = mpsc::channel();
     let hub = Arc::new(Hub::new(sender.clone(), Arc::clone(&metrics)));
     let (wanted, wanted_changes) = watch::channel(Wanted::new());
     let (standing, standing_changes) = watch::channel(0);
-    let core = Core::new(Arc::clone(&hub), wanted, standing, metrics, keep);
+    let core = Core::new(Arc::clone(&hub), wanted, standing, metrics, keep, environment);
     let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
     Ok((Handle { inputs: sender, hub, wanted: wanted_changes, standing: standing_changes }, thread))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,10 @@
 //! its removal. What is not valid becomes a [`Problem`], and the last good version of the object stays in force.
 
 pub mod files;
+mod kinds;
 mod manifest;
 mod problem;
+mod schema;
 
 use std::time::Instant;
 

@@ -160,7 +160,7 @@ impl FleetTask {
             match self.fleet.ensure(&gateway) {
                 Ok(Ensured::Started { pid }) => tracing::info!(%gateway, pid, "proxy started"),
                 Ok(Ensured::Attached { pid }) => tracing::info!(%gateway, pid, "attached to a running proxy"),
-                Ok(Ensured::Running { .. } | Ensured::Waiting { .. }) => {}
+                Ok(Ensured::Running { .. } | Ensured::Waiting { .. } | Ensured::NotStarted) => {}
                 Err(error) => tracing::error!(%gateway, %error, "its proxy cannot be started; trying again"),
             }
         }
@@ -173,7 +173,7 @@ impl FleetTask {
         let ports = assigned.into_iter().map(|(port, bound)| {
             (port, bound.map(|address| vec![address]).map_err(|error| error.to_string()))
         });
-        let placement = Placement { ports: ports.collect() };
+        let placement = Placement::bound(ports);
         if self.placed.get(gateway) == Some(&placement) {
             return;
         }

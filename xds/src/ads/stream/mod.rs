@@ -29,7 +29,7 @@ use portolan_xds_proto::google::rpc::Status;
 pub use subscription::Rejection;
 use subscription::{InFlight, NameRequest, Outgoing, Subscription};
 
-use super::event::{Answer, Event, NodeInfo, bounded};
+use super::event::{Answer, Event, NodeInfo, bounded, reason};
 use super::registry::{StreamSummary, TypeSummary};
 use crate::store::{Child, ResourceType, Seq, Store};
 
@@ -88,6 +88,8 @@ pub struct Stream {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     sent: u64,
+    resources: u64,
+    bytes: u64,
     acked: u64,
     nacked: u64,
 }
@@ -126,7 +128,7 @@ impl Stream {
         {
             let error = request.error_detail.as_ref();
             if let Some(error) = error {
-                subscription.reject(&in_flight, &bounded(&error.message));
+                subscription.reject(&in_flight, &reason(&error.message));
             }
             let counters = self.counters.entry(kind).or_default();
             *(if error.is_some() { &mut counters.nacked } else { &mut counters.acked }) += 1;
@@ -191,9 +193,13 @@ impl Stream {
         let nonce = self.next_nonce.to_string();
         let config = self.config;
         let subscription = self.types.get_mut(&kind)?;
-        let Outgoing { response, children } = subscription.take(store, barrier, &config, nonce, now)?;
+        let Outgoing { response, bytes, children } =
+            subscription.take(store, barrier, &config, nonce, now)?;
         self.next_nonce += 1;
-        self.counters.entry(kind).or_default().sent += 1;
+        let counters = self.counters.entry(kind).or_default();
+        counters.sent += 1;
+        counters.resources += response.resources.len() as u64;
+        counters.bytes += bytes as u64;
         for (parent, child, seq) in children {
             self.touch(store, (kind, parent), child, seq, now);
         }
@@ -315,6 +321,8 @@ impl Stream {
                 held,
                 waiting: each.in_flight().is_some(),
                 sent: counters.sent,
+                resources: counters.resources,
+                bytes: counters.bytes,
                 acked: counters.acked,
                 nacked: counters.nacked,
             };
@@ -353,7 +361,7 @@ fn answer_event(kind: ResourceType, in_flight: InFlight, error: Option<&Status>,
     };
     match error {
         None => Event::Acked(answer),
-        Some(error) => Event::Nacked { answer, message: bounded(&error.message) },
+        Some(error) => Event::Nacked { answer, message: reason(&error.message) },
     }
 }
 

@@ -1,0 +1,73 @@
+//! Status of Gateways.
+
+use super::{Condition, GatewayReport, Judge, ListenerReport, Programmed, Status};
+use crate::{
+    model::ObjectKey,
+    resolve::{Engine, FleetPlan, Unit},
+};
+
+impl Engine {
+    pub(super) fn gateway_report(&self, key: &ObjectKey, programmed: &Programmed) -> Option<GatewayReport> {
+        let out = self.state.listeners(key)?;
+        let plan = self.state.fleet(key)?;
+        let judge = Judge(out.generation);
+        let (listeners, served): (Vec<_>, Vec<_>) =
+            out.listeners.iter().map(|one| self.listener_report(key, out, one, programmed)).unzip();
+        let accepted = accepted(&judge, plan, &listeners);
+        let (addresses, fault) = self.addresses(key, plan);
+        let condition = if accepted.status == Status::False {
+            judge.no("Programmed", "Invalid", "the Gateway is not accepted")
+        } else if !served.contains(&true) {
+            judge.no("Programmed", "Invalid", "no listener can be served")
+        } else if let Some(fault) = fault {
+            judge.no("Programmed", fault.reason, fault.message)
+        } else {
+            judge.programmed("Programmed", programmed)
+        };
+        let mut conditions = vec![accepted, condition];
+        if self.state.frontend(key).is_some_and(|frontend| frontend.insecure()) {
+            // Only there while it is true (GatewayConditionInsecureFrontendValidationMode).
+            conditions.push(judge.yes(
+                "InsecureFrontendValidationMode",
+                "ConfigurationChanged",
+                "tls.frontend: AllowInsecureFallback lets clients in without a valid certificate",
+            ));
+        }
+        Some(GatewayReport { addresses, conditions, listeners })
+    }
+
+    /// The routes on a Gateway that use a Service as a backend. Looks at every unit: for rare questions.
+    pub fn routes_using(&self, gateway: &ObjectKey, service: &ObjectKey) -> Vec<ObjectKey> {
+        let routes = self.state.outputs.keys().filter_map(|unit| match unit {
+            Unit::Attach(route, on) if on == gateway => Some(route),
+            _ => None,
+        });
+        let uses = |route: &&ObjectKey| {
+            self.state.route(route).is_some_and(|out| {
+                out.clusters.iter().any(|id| id.namespace == service.namespace && id.service == service.name)
+            })
+        };
+        routes.filter(uses).cloned().collect()
+    }
+}
+
+fn accepted(judge: &Judge, plan: &FleetPlan, listeners: &[ListenerReport]) -> Condition {
+    if let Some(fault) = &plan.fault {
+        return judge.no("Accepted", fault.reason, fault.message.clone());
+    }
+    let (good, bad): (Vec<&ListenerReport>, Vec<_>) = listeners.iter().partition(|one| is_accepted(one));
+    if bad.is_empty() {
+        return judge.yes("Accepted", "Accepted", "the Gateway is accepted");
+    }
+    let names = |list: &[&ListenerReport]| list.iter().map(|one| &*one.name).collect::<Vec<_>>().join(", ");
+    let message = format!("listeners that are not accepted: {}", names(&bad));
+    if good.is_empty() {
+        judge.no("Accepted", "ListenersNotValid", message)
+    } else {
+        judge.yes("Accepted", "ListenersNotValid", format!("{message}; accepted: {}", names(&good)))
+    }
+}
+
+fn is_accepted(listener: &ListenerReport) -> bool {
+    listener.conditions.iter().any(|one| one.type_ == "Accepted" && one.status == Status::True)
+}
