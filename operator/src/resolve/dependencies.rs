@@ -23,6 +23,7 @@ pub(super) struct Dependencies {
 #[derive(Debug)]
 enum Readers {
     One(Arc<Unit>),
+    #[expect(clippy::box_collection, reason = "most reads have one reader: the enum stays two words")]
     Many(Box<HashSet<Arc<Unit>>>),
 }
 
