@@ -368,7 +368,7 @@ pub enum AccessLogField {
     Method,
     /// The host that the client asked for.
     Authority,
-    /// The path as the client sent it, with its query.
+    /// The path with its query; after a rewrite, where a filter makes one.
     Path,
     /// HTTP/1.1, HTTP/2 …
     Protocol,
