@@ -3,3 +3,4 @@
 pub mod bench;
 pub mod echo;
 pub mod rig;
+pub mod stage;
