@@ -89,12 +89,14 @@ fn wait(found: &mut Found, why: String) {
 }
 
 fn not_assigned(address: IpAddr, service: &str, assigned: &[Address]) -> String {
-    let instead = match assigned.first() {
-        None => format!("has not assigned it within {} s", PATIENCE.as_secs()),
-        Some(Address::Ip(ip)) => format!("has assigned {ip} instead"),
-        Some(Address::Hostname(name)) => format!("has assigned {name} instead"),
+    let how = match assigned.first() {
+        None => {
+            format!("the load balancer of Service {service} has not assigned it within {} s", PATIENCE.as_secs())
+        }
+        Some(Address::Ip(ip)) => format!("Service {service} has {ip} instead"),
+        Some(Address::Hostname(name)) => format!("Service {service} has {name} instead"),
     };
-    format!("address {address} cannot be had: the load balancer of Service {service} {instead}")
+    format!("address {address} cannot be had: {how}")
 }
 
 fn unassigned(service: &str, balanced: bool) -> String {

@@ -57,6 +57,18 @@ pub enum ApplyError {
         /// What the API server said, and what to do.
         message: String,
     },
+    /// The API server did not answer.
+    #[error("cannot {action} {kind} {name}: the API server does not answer: {message}")]
+    Unanswered {
+        /// What was tried.
+        action: &'static str,
+        /// The object's kind.
+        kind: OwnedKind,
+        /// Its name.
+        name: String,
+        /// What went wrong.
+        message: String,
+    },
     /// An older object of the name is still there.
     #[error("{kind} {name} is being deleted; waiting until it is gone")]
     Going {
@@ -157,16 +169,12 @@ impl Applier {
         let mut workload = None;
         for object in &objects {
             let cached = there.get(&(object.kind, object.name.clone())).cloned();
-            let settled = self.settle(fleet, object, cached).await;
-            match (&settled, object.kind) {
-                (Ok(live), OwnedKind::Service) => {
-                    applied.services.insert(object.name.clone(), Ok(Arc::clone(live)));
-                }
-                (Err(error), OwnedKind::Service) => {
-                    applied.services.insert(object.name.clone(), Err(error.to_string()));
-                }
-                (Ok(live), kind) if kind.is_workload() => workload = Some((kind, Arc::clone(live))),
-                _ => {}
+            let settled = self.settle(fleet, object, cached.clone()).await;
+            if object.kind == OwnedKind::Service {
+                let service = as_it_is(&settled, cached, !fleet.addresses.is_empty());
+                applied.services.insert(object.name.clone(), service);
+            } else if object.kind.is_workload() {
+                workload = settled.as_ref().ok().cloned().or(cached).map(|live| (object.kind, live));
             }
             applied.errors.extend(settled.err());
         }
@@ -181,6 +189,23 @@ impl Applier {
         let rest = left.into_iter().filter(|(kind, _)| replaced || !kind.is_workload()).collect();
         self.prune(fleet, &there, rest, &mut applied).await;
         applied
+    }
+
+    /// How a fleet is, as far as can be seen without asking or changing anything: for a replica that does not lead.
+    pub fn observe(&self, fleet: &Fleet) -> Applied {
+        let there = self.owned.of(&fleet.gateway);
+        let find = |kind, name: &str| there.get(&(kind, name.to_owned())).cloned();
+        let services = fleet.services().into_iter().filter_map(|(name, _)| {
+            let service = find(OwnedKind::Service, &name)?;
+            Some((name, Ok(service)))
+        });
+        let workload = if fleet.settings.scale == Scale::PerNode {
+            OwnedKind::DaemonSet
+        } else {
+            OwnedKind::Deployment
+        };
+        let ready = find(workload, &fleet.name()).map_or(0, |live| trouble::ready(workload, &live));
+        Applied { services: services.collect(), ready, ..Applied::default() }
     }
 
     /// Deletes everything that a Gateway which is gone has left. Its Secrets are named like its accounts.
@@ -431,6 +456,21 @@ fn left_over(there: &BTreeMap<Id, Arc<Value>>, objects: &[Desired], fleet: &Flee
     there.keys().filter(|id| !wanted(id) && !kept(id)).cloned().collect()
 }
 
+/// A Service after it was looked at. One that could not be written goes on as it was, unless it was refused the address
+/// that it asks for.
+fn as_it_is(
+    settled: &Result<Arc<Value>, ApplyError>,
+    cached: Option<Arc<Value>>,
+    asks: bool,
+) -> Result<Arc<Value>, String> {
+    match (settled, cached) {
+        (Ok(live), _) => Ok(Arc::clone(live)),
+        (Err(ApplyError::Refused { message, .. }), _) if asks => Err(message.clone()),
+        (Err(_), Some(cached)) => Ok(cached),
+        (Err(error), None) => Err(error.to_string()),
+    }
+}
+
 fn without_replicas(desired: &Desired) -> Desired {
     let mut desired = desired.clone();
     if let Some(spec) = desired.value.get_mut("spec").and_then(Value::as_object_mut) {
@@ -474,11 +514,11 @@ fn json(object: &DynamicObject) -> Result<Value, ApplyError> {
 }
 
 fn refused(action: &'static str, kind: OwnedKind, name: &str, error: &kube::Error) -> ApplyError {
-    let message = match error {
-        kube::Error::Api(status) => explain(status),
-        other => format!("the API server does not answer: {other}"),
-    };
-    ApplyError::Refused { action, kind, name: name.to_owned(), message }
+    let name = name.to_owned();
+    match error {
+        kube::Error::Api(status) => ApplyError::Refused { action, kind, name, message: explain(status) },
+        other => ApplyError::Unanswered { action, kind, name, message: other.to_string() },
+    }
 }
 
 /// What the API server said, and what to do about it where that is not obvious.

@@ -3,7 +3,7 @@
 //!
 //! Pure: [`Fleet`] says what a fleet should be; [`objects`] turns it into objects; [`step`] decides what to do about one
 //! of them; [`addresses`] and [`trouble`] read off them how it goes. The edge: [`Owned`] watches what there is,
-//! [`Applier`] writes, and [`FleetTask`] does so for every Gateway while this replica leads.
+//! [`Applier`] writes, and [`FleetTask`] sees to every Gateway.
 //!
 //! Promises: an object that the Gateway does not own is never touched; what somebody changes or deletes comes back; what
 //! a Gateway no longer needs goes; each write holds only for the version that it was decided on.

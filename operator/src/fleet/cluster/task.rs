@@ -1,12 +1,12 @@
-//! The task that keeps the fleets of all Gateways what they should be, while this replica leads.
+//! The task that tells how the fleets of all Gateways are, and keeps them what they should be while this replica leads.
 //!
 //! ```text
-//! what is wanted ──►┐            ┌──► workers, a few at a time ──► API server
+//! what is wanted ──►┐            ┌──► workers, a few at a time ──► API server (the leader alone)
 //! owned objects ───►├─ queue ────┤
 //! leading, time ───►┘            └──► reports
 //! ```
 //!
-//! Level-triggered: a worker looks at one Gateway as it is wanted and as it is now. What changes meanwhile is looked at
+//! Every replica reports, so that a new leader knows at once what the one before knew. Level-triggered: a worker looks at one Gateway as it is wanted and as it is now. What changes meanwhile is looked at
 //! again. A Gateway that cannot be served costs its own turns and no others'.
 
 use std::{
@@ -69,6 +69,8 @@ pub struct Connections {
     pub authorities: watch::Receiver<Arc<Authorities>>,
     /// Where reports go: a Gateway, and how its fleet is, or nothing when it is gone.
     pub reports: mpsc::Sender<(GatewayName, Option<FleetState>)>,
+    /// Told when there is a report of every fleet that there was at the start.
+    pub observed: watch::Sender<bool>,
 }
 
 type Done = (GatewayName, Option<Fleet>, Work);
@@ -108,31 +110,27 @@ impl FleetTask {
         }
     }
 
-    /// Works while this replica leads and everything is known, until `shutdown`. What is under way then is finished.
+    /// Works until `shutdown`, once everything is known. What is under way then is finished.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut complete = self.owned.complete();
-        while !shutdown.is_cancelled() {
-            let ready = async {
-                turned(&mut complete, true).await;
-                turned(&mut self.connections.synced, true).await;
-                turned(&mut self.connections.leading, true).await;
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = ready => {}
-            }
-            self.lead(&shutdown).await;
-            while let Some(done) = self.working.next().await {
-                self.on_done(done).await;
-            }
+        let known = async {
+            turned(&mut complete, true).await;
+            turned(&mut self.connections.synced, true).await;
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = known => {}
         }
-    }
-
-    /// Works until this replica no longer leads.
-    async fn lead(&mut self, shutdown: &CancellationToken) {
-        let owned = Arc::clone(&self.owned);
         self.take_wanted();
+        // Before anything is written: a replica that starts must not say that an address is missing.
+        let wanted = Arc::clone(&self.wanted);
+        for fleet in wanted.values().flatten() {
+            let applied = self.applier.observe(fleet);
+            self.report(fleet, applied, Instant::now()).await;
+        }
+        self.connections.observed.send_replace(true);
         self.look_at_all();
+        let owned = Arc::clone(&self.owned);
         loop {
             self.start();
             let deadline = self.queue.deadline().filter(|_| self.working.len() < WORKERS);
@@ -143,15 +141,18 @@ impl FleetTask {
                 }
             };
             tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = turned(&mut self.connections.leading, false) => return,
+                () = shutdown.cancelled() => break,
+                changed = self.connections.leading.changed() => match changed {
+                    Ok(()) => self.look_at_all(),
+                    Err(_) => break,
+                },
                 changed = self.connections.wanted.changed() => match changed {
                     Ok(()) => self.take_wanted(),
-                    Err(_) => return,
+                    Err(_) => break,
                 },
                 changed = self.connections.authorities.changed() => match changed {
                     Ok(()) => self.look_at_all(),
-                    Err(_) => return,
+                    Err(_) => break,
                 },
                 touched = owned.touched() => {
                     let now = Instant::now();
@@ -160,6 +161,9 @@ impl FleetTask {
                 Some(done) = self.working.next(), if !self.working.is_empty() => self.on_done(done).await,
                 () = wake => {}
             }
+        }
+        while let Some(done) = self.working.next().await {
+            self.on_done(done).await;
         }
     }
 
@@ -189,13 +193,16 @@ impl FleetTask {
             let Some(gateway) = self.queue.next(Instant::now()) else { return };
             let wanted = self.wanted.get(&gateway).cloned();
             let applier = self.applier.clone();
+            let leads = *self.connections.leading.borrow();
             self.working.push(Box::pin(async move {
                 match wanted {
                     Some(Some(fleet)) => {
-                        let applied = applier.apply(&fleet).await;
+                        let applied =
+                            if leads { applier.apply(&fleet).await } else { applier.observe(&fleet) };
                         (gateway, Some(fleet), Work::Applied(applied))
                     }
                     Some(None) => (gateway, None, Work::Left),
+                    None if !leads => (gateway, None, Work::Removed(Vec::new())),
                     None => {
                         let errors = applier.remove(&gateway).await;
                         (gateway, None, Work::Removed(errors))
@@ -219,11 +226,7 @@ impl FleetTask {
             Work::Applied(applied) => {
                 let errors = applied.errors.clone();
                 if let Some(fleet) = &fleet {
-                    let state = self.judge(fleet, applied, now);
-                    if self.told.get(&gateway) != Some(&state) {
-                        self.told.insert(gateway.clone(), state.clone());
-                        self.tell(gateway.clone(), Some(state)).await;
-                    }
+                    self.report(fleet, applied, now).await;
                 }
                 errors
             }
@@ -242,6 +245,15 @@ impl FleetTask {
             }
         } else {
             self.queue.failed(&gateway, now);
+        }
+    }
+
+    /// Tells what one look at a fleet means, if that is new.
+    async fn report(&mut self, fleet: &Fleet, applied: Applied, now: Instant) {
+        let state = self.judge(fleet, applied, now);
+        if self.told.get(&fleet.gateway) != Some(&state) {
+            self.told.insert(fleet.gateway.clone(), state.clone());
+            self.tell(fleet.gateway.clone(), Some(state)).await;
         }
     }
 
