@@ -107,9 +107,14 @@ fn parts<'a>(members: &Members, before: &'a [Arc<Part>]) -> (Vec<Arc<Part>>, Dif
     let mut parts = Vec::with_capacity(members.routes.len());
     for (object, member) in &members.routes {
         let Some(rules) = &member.rules else { continue };
-        // Both are in order of objects, so what is smaller is gone.
-        difference.gone.extend(std::iter::from_fn(|| before.next_if(|old| old.object < *object)));
-        let old = before.next_if(|old| old.object == *object);
+        // Both are in order of objects. Most are equal, which the pointers of names tell.
+        let mut old = before.next_if(|old| old.object == *object);
+        while old.is_none()
+            && let Some(gone) = before.next_if(|old| old.object < *object)
+        {
+            difference.gone.push(gone);
+            old = before.next_if(|old| old.object == *object);
+        }
         if let Some(old) = old {
             if Arc::ptr_eq(&old.rules, rules) && old.hostname == member.hostname {
                 parts.push(Arc::clone(old));
