@@ -219,3 +219,72 @@ async fn a_restart_remembers_what_envoy_rejected() {
     world.edit(&file(BAD), &good(BAD, "green")).await;
     table(&target, [(Ask::get(&host(BAD), "/"), "green")]).await;
 }
+
+#[tokio::test]
+async fn envoys_words_do_not_show_what_others_have() {
+    // A path that Envoy's own constraints refuse: then its message is the whole resource as text, which is everybody's.
+    let world = world().await;
+    let path = "path: {type: ReplaceFullPath, replaceFullPath: \"/a\\nb\"}";
+    let filter = format!("{{type: URLRewrite, urlRewrite: {{{path}}}}}");
+    let rule = format!("{{filters: [{filter}], backendRefs: [{{name: green, port: 80}}]}}");
+    world.write(&file(BAD), &route(&name(BAD), &host(BAD), &rule));
+    // Whoever finds out, and in whatever condition it is told, or as a problem with the file.
+    let told = |status: &Status| {
+        let conditions =
+            ["Accepted", "portolan.dev/Programmed"].map(|type_| status.condition(&key(BAD), type_));
+        let refused = conditions.iter().flatten().any(|one| one.status == "False");
+        (refused || !status.problems().is_empty()) && status.settled()
+    };
+    let status = world.until("the bad path is told", told).await;
+    let said = status.object(&key(BAD)).unwrap().to_string();
+    let others: Vec<usize> =
+        (0..ROUTES).filter(|number| *number != BAD && said.contains(&host(*number))).collect();
+    assert!(
+        others.is_empty(),
+        "hosts of {} other routes are shown: {}…",
+        others.len(),
+        said.chars().take(500).collect::<String>()
+    );
+    // A message in a status may have 32768 letters (metav1.Condition); a person reads one line.
+    assert!(said.len() < 4096, "the conditions have {} letters", said.len());
+    others_serve(&world.http("web", 80).await).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_address_harms_no_other_service() {
+    let world = World::plan()
+        .backends(&["blue", "green"])
+        .manifest("web.yaml", &http_gateway("web"))
+        .manifest("steady.yaml", &good(1, "blue"))
+        .start()
+        .await;
+    let documents = [
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: odd}
+spec: {ports: [{port: 80}]}
+"
+        .to_owned(),
+        "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: odd-1, labels: {kubernetes.io/service-name: odd}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [not-an-address]}]
+"
+        .to_owned(),
+        good(2, "odd"),
+    ];
+    world.write("odd.yaml", &join(documents));
+    let told = |status: &Status| {
+        let said = format!("{:?}", status.problems());
+        said.contains("odd-1") && said.contains("not-an-address") && status.settled()
+    };
+    world.until("the bad address is told", told).await;
+    let target = world.http("web", 80).await;
+    table(&target, [(Ask::get(&host(1), "/"), "blue")]).await;
+    world.edit("steady.yaml", &good(1, "green")).await;
+    table(&target, [(Ask::get(&host(1), "/"), "green")]).await;
+}
