@@ -84,8 +84,9 @@ pub(super) fn host(
     if routes.is_empty() && members.structural.is_none() {
         return None;
     }
-    let clusters = match before {
-        Some(before) if difference.keeps_clusters() => Arc::clone(&before.clusters),
+    let clusters = match (before, parts.as_slice()) {
+        (_, [only]) => Arc::clone(&only.rules.clusters),
+        (Some(before), _) if difference.keeps_clusters() => Arc::clone(&before.clusters),
         _ => Arc::new(parts.iter().flat_map(|part| part.rules.clusters.iter().cloned()).collect()),
     };
     let misdirected = members.structural.unwrap_or(false);
@@ -156,9 +157,9 @@ impl Difference<'_> {
     }
 
     fn keeps_clusters(&self) -> bool {
-        let clusters = |part: &Arc<Part>| part.rules.clusters.clone();
-        let gone: BTreeSet<ClusterId> = self.gone.iter().copied().flat_map(clusters).collect();
-        gone == self.new.iter().flat_map(clusters).collect()
+        let of = |part: &'_ Arc<Part>| BTreeSet::clone(&part.rules.clusters);
+        let gone: BTreeSet<ClusterId> = self.gone.iter().copied().flat_map(of).collect();
+        gone == self.new.iter().flat_map(of).collect()
     }
 }
 
@@ -166,7 +167,7 @@ fn part(object: &ObjectKey, hostname: Specificity, rules: &Arc<RouteOut>) -> Par
     let origin = Origin::new(object.to_string());
     let identity: (Arc<str>, Arc<str>) =
         (format!("{}/{}", object.namespace, object.name).into(), object.kind.as_str().into());
-    let mut routes = Vec::new();
+    let mut routes = Vec::with_capacity(rules.rules.iter().map(|rule| rule.matches.len()).sum());
     for rule in &rules.rules {
         for (matching, (matches, precedence, action)) in rule.matches.iter().enumerate() {
             routes.push(Arc::new(ir::Route {
