@@ -109,12 +109,12 @@ fn parts<'a>(members: &Members, before: &'a [Arc<Part>]) -> (Vec<Arc<Part>>, Dif
     for (object, member) in &members.routes {
         let Some(rules) = &member.rules else { continue };
         // Both are in order of objects. Most are equal, which the pointers of names tell.
-        let mut old = before.next_if(|old| old.object == *object);
+        let mut old = before.next_if(|old| same(&old.object, object));
         while old.is_none()
             && let Some(gone) = before.next_if(|old| old.object < *object)
         {
             difference.gone.push(gone);
-            old = before.next_if(|old| old.object == *object);
+            old = before.next_if(|old| same(&old.object, object));
         }
         if let Some(old) = old {
             if Arc::ptr_eq(&old.rules, rules) && old.hostname == member.hostname {
@@ -129,6 +129,12 @@ fn parts<'a>(members: &Members, before: &'a [Arc<Part>]) -> (Vec<Arc<Part>>, Dif
     }
     difference.gone.extend(before);
     (parts, difference)
+}
+
+/// Whether two keys are equal; clones of one key are without a look at their texts.
+fn same(one: &ObjectKey, other: &ObjectKey) -> bool {
+    let clones = Arc::ptr_eq(&one.name, &other.name) && Arc::ptr_eq(&one.namespace, &other.namespace);
+    one.kind == other.kind && (clones || one == other)
 }
 
 impl Difference<'_> {
