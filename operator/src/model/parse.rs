@@ -78,8 +78,12 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     object.map_err(|message| ParseError { key, message })
 }
 
+/// Reads JSON into a shape. The error begins with the field that is wrong.
 fn lift<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
-    T::deserialize(json).map_err(|error| error.to_string())
+    serde_path_to_error::deserialize(json).map_err(|error| match error.path().to_string().as_str() {
+        "." => error.into_inner().to_string(),
+        field => format!("{field}: {}", error.inner()),
+    })
 }
 
 fn route(meta: Meta, spec: &Value) -> Result<Route, String> {
@@ -232,6 +236,7 @@ fn secret(meta: Meta, json: &Value) -> Result<Secret, String> {
         certificate: field("tls.crt")?,
         key: field("tls.key")?,
         type_: raw.type_.clone().unwrap_or_else(|| "Opaque".into()),
+        before: None,
     })
 }
 

@@ -6,7 +6,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{
     RefFrom,
-    grant::{RefError, resolve_ref},
+    grant::{RefError, named, resolve_ref},
 };
 use crate::{
     model::{ConfigMap, Kind, ObjectRef},
@@ -33,8 +33,9 @@ pub(super) fn authorities(
 ) -> Result<Arc<str>, AuthorityError> {
     if !reference.group.is_empty() || *reference.kind != *Kind::ConfigMap.as_str() {
         return Err(AuthorityError::Kind(format!(
-            "caCertificateRef {}/{} {}: expected a ConfigMap of the core group",
-            reference.group, reference.kind, reference.name
+            "{} {}: expected a ConfigMap of the core group",
+            named(&reference.group, &reference.kind),
+            reference.name
         )));
     }
     let map: Arc<ConfigMap> = resolve_ref(view, from, reference.namespace.as_ref(), &reference.name)

@@ -214,7 +214,7 @@ impl Engine {
             if old == new {
                 continue;
             }
-            let touched = self.effects.follow(&mut self.state, &unit, &old, &new, resolved);
+            let touched = self.effects.follow(&self.world, &mut self.state, &unit, (&old, &new), resolved);
             self.dirty.extend(touched.units);
             for read in touched.reads {
                 self.touch(&read);
@@ -256,7 +256,13 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         Unit::Route(key) => wrap(route::route(view, key), Output::Route),
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
-        Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
+        Unit::Host(_, key) => {
+            let before = match state.outputs.get(unit) {
+                Some(Output::Host(out)) => Some(&**out),
+                _ => None,
+            };
+            wrap(host::host(view, state, key, before), Output::Host)
+        }
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
         Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),
     }

@@ -49,7 +49,7 @@ impl ClientCheck {
         let first = self.faults.first().filter(|_| self.authorities.is_none())?;
         Some(Fault::new(
             "NoValidCACertificate",
-            format!("tls.frontend: no reference to authorities can be used: {}", first.message),
+            format!("no reference to authorities can be used: {}", first.message),
         ))
     }
 }
@@ -58,39 +58,47 @@ impl ClientCheck {
 pub(super) fn frontend(view: &View<'_>, key: &ObjectKey) -> Option<FrontendOut> {
     let gateway = view.gateway(key)?;
     let base = format!("{}/{}/clients", key.namespace, key.name);
-    let of = |validation: &Option<Validation>, name: String| {
-        validation.as_ref().map(|validation| Arc::new(check(view, key, validation, name)))
+    let of = |validation: &Option<Validation>, name: String, field: &str| {
+        validation.as_ref().map(|validation| Arc::new(check(view, key, validation, name, field)))
     };
     Some(FrontendOut {
-        default: of(&gateway.frontend.default, base.clone()),
+        default: of(&gateway.frontend.default, base.clone(), "default"),
         per_port: gateway
             .frontend
             .per_port
             .iter()
-            .map(|(port, validation)| (*port, of(validation, format!("{base}/{port}"))))
+            .map(|(port, validation)| {
+                (*port, of(validation, format!("{base}/{port}"), &format!("perPort[{port}].tls")))
+            })
             .collect(),
     })
 }
 
 /// The secret is named by where it is used, so that an edit of the references changes no listener.
-fn check(view: &View<'_>, gateway: &ObjectKey, validation: &Validation, name: String) -> ClientCheck {
+fn check(
+    view: &View<'_>,
+    gateway: &ObjectKey,
+    validation: &Validation,
+    name: String,
+    field: &str,
+) -> ClientCheck {
+    let field = format!("tls.frontend.{field}.validation.caCertificateRefs");
     let from = RefFrom { kind: Kind::Gateway, namespace: &gateway.namespace };
     let (mut bundles, mut faults) = (Vec::new(), Vec::new());
-    for reference in &validation.ca_certificate_refs {
-        match authority::authorities(view, &from, reference) {
-            Ok(bundle) => bundles.push(bundle),
-            Err(AuthorityError::Kind(message)) => {
-                faults.push(Fault::new("InvalidCACertificateKind", message));
+    for (position, reference) in validation.ca_certificate_refs.iter().enumerate() {
+        let (reason, message) = match authority::authorities(view, &from, reference) {
+            Ok(bundle) => {
+                bundles.push(bundle);
+                continue;
             }
-            Err(AuthorityError::NotPermitted(message)) => faults.push(Fault::new("RefNotPermitted", message)),
-            Err(AuthorityError::Invalid(message)) => {
-                faults.push(Fault::new("InvalidCACertificateRef", message));
-            }
-        }
+            Err(AuthorityError::Kind(message)) => ("InvalidCACertificateKind", message),
+            Err(AuthorityError::NotPermitted(message)) => ("RefNotPermitted", message),
+            Err(AuthorityError::Invalid(message)) => ("InvalidCACertificateRef", message),
+        };
+        faults.push(Fault::new(reason, message).at(format!("{field}[{position}]")));
     }
     if bundles.is_empty() && faults.is_empty() {
-        let message = "tls.frontend: caCertificateRefs is empty: expected at least one";
-        faults.push(Fault::new("InvalidCACertificateRef", message));
+        faults.push(Fault::new("InvalidCACertificateRef", "is empty: expected at least one").at(&field));
     }
     let body = SecretBody::Authorities { bundle: authority::join(&bundles) };
     let secret = Arc::new(ir::Secret { name: name.into(), body });

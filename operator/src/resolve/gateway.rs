@@ -41,6 +41,13 @@ impl Fault {
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+
+    /// The same, said of a field.
+    #[must_use]
+    pub fn at(mut self, field: impl std::fmt::Display) -> Self {
+        self.message = format!("{field}: {}", self.message);
+        self
+    }
 }
 
 /// A listener after validation.

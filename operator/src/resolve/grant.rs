@@ -79,6 +79,11 @@ impl Target for ConfigMap {
     }
 }
 
+/// A kind for messages: without its group when that is the core group.
+pub(super) fn named(group: &str, kind: &str) -> String {
+    if group.is_empty() { kind.to_owned() } else { format!("{group}/{kind}") }
+}
+
 /// Follows a reference. The grant is looked up before the target's existence, so that a refused reference tells nothing
 /// about the other namespace (conformance: GatewaySecretMissingReferenceGrant).
 pub(super) fn resolve_ref<T: Target>(

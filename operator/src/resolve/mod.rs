@@ -42,7 +42,7 @@ pub use report::{
     Programmed, Report, RouteReport, Status,
 };
 pub use route::{RouteOut, RuleOut};
-pub use tls::{Certificate, ListenerTls, TlsOut};
+pub use tls::{Certificate, ListenerTls, TlsOut, holds_pair};
 pub use unit::{Output, Unit};
 
 #[cfg(test)]

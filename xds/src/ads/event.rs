@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_reason_shows_no_resource() {
-        let dump = "goo.gle/debugproto\nname: \"default/web/80\"\nvirtual_hosts { name: \"secret.example\" }\n";
+        let dump =
+            "goo.gle/debugproto\nname: \"default/web/80\"\nvirtual_hosts { name: \"secret.example\" }\n";
         let said = format!("{dump}: Proto constraint validation failed (RouteAction.prefix_rewrite: no)");
         assert_eq!(&*reason(&said), "Proto constraint validation failed (RouteAction.prefix_rewrite: no)");
         assert!(!reason(dump).contains("secret.example"));
