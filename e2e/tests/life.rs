@@ -287,34 +287,6 @@ async fn a_second_standalone_on_the_same_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_told_and_taken_once_it_is_free() {
-    let world = plan().start().await;
-    let ip = world.http("web", 80).await.address().ip();
-    let stranger = TcpListener::bind((ip, 8080)).unwrap();
-    let listeners = "{name: http, port: 80, protocol: HTTP}, {name: taken, port: 8080, protocol: HTTP}";
-    world.write("web.yaml", &gateway("web", listeners));
-    let told = |status: &Status| {
-        let accepted = status.listener_condition("default/web", "taken", "Accepted");
-        accepted.is_some_and(|one| one.is_false("PortUnavailable"))
-    };
-    let status = world.until("the port is told to be unavailable", told).await;
-    let message = status.listener_condition("default/web", "taken", "Accepted").unwrap().message;
-    assert!(message.contains(&format!("{ip}:8080")), "{message}");
-    let programmed = status.listener_condition("default/web", "taken", "Programmed").unwrap();
-    assert_eq!(programmed.status, "False");
-    // The other listener serves.
-    let target = world.http("web", 80).await;
-    table(&target, [(ask(), "blue")]).await;
-    drop(stranger);
-    let free = |status: &Status| {
-        let programmed = status.listener_condition("default/web", "taken", "Programmed");
-        programmed.is_some_and(|one| one.is_true()) && status.settled()
-    };
-    world.until("the port is taken once it is free", free).await;
-    table(&world.http("web", 8080).await, [(ask(), "blue")]).await;
-}
-
-#[tokio::test]
 async fn a_deleted_gateway_ends_its_proxy_and_no_other() {
     let world = plan().manifest("second.yaml", &http_gateway("second")).start().await;
     let (first, second) = (world.http("web", 80).await, world.http("second", 80).await);
