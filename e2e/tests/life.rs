@@ -77,8 +77,15 @@ async fn a_killed_supervisor_is_replaced_and_leaves_one_envoy() {
     let target = world.http("web", 80).await;
     let before = proxy(&world);
     before.supervisor.as_ref().unwrap().signal(Signal::KILL).unwrap();
-    let replaced = |status: &Status| status.settled() && proxy(&world).supervisor != before.supervisor;
-    world.until("another supervisor runs", replaced).await;
+    // Until the new supervisor has written its own status, the one before it counts.
+    let replaced = |status: &Status| {
+        let now = proxy(&world);
+        now.supervisor != before.supervisor
+            && now.envoy.is_some_and(|envoy| Some(&envoy) != before.envoy.as_ref())
+            && status.proxy_ready("default/web")
+            && status.settled()
+    };
+    world.until("another supervisor runs an Envoy of its own", replaced).await;
     assert!(
         ended_within(before.envoy.as_ref().unwrap(), SOON),
         "the Envoy of the killed supervisor still runs"
