@@ -47,6 +47,21 @@ async fn refused(target: &Target) -> bool {
 }
 
 #[tokio::test]
+async fn programmed_means_that_it_serves() {
+    for _ in 0..3 {
+        let world = plan().prepare();
+        world.run();
+        let said = |status: &Status| {
+            status.programmed("Gateway/default/web") && status.programmed("HTTPRoute/default/hello")
+        };
+        let status = world.until("programmed", said).await;
+        // True when a proxy is ready and every connected one acknowledged: an acknowledged listener may still be warming.
+        assert!(status.proxy_ready("default/web"), "{status}");
+        table(&world.http("web", 80).await, [(ask(), "blue")]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_killed_envoy_comes_back_with_the_configuration_of_now() {
     let world = plan().start().await;
     let target = world.http("web", 80).await;
