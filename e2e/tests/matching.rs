@@ -142,7 +142,7 @@ spec:
     backendRefs: [{name: green, port: 80}]
   - matches: [{headers: [{name: version, value: two}, {name: COLOR, value: orange}]}]
     backendRefs: [{name: red, port: 80}]
-  - matches: [{headers: [{type: RegularExpression, name: agent, value: 'curl/[78]\\..*'}]}]
+  - matches: [{headers: [{type: RegularExpression, name: client, value: 'curl/[78]\\..*'}]}]
     backendRefs: [{name: green, port: 80}]
   # Only the first entry of a name counts (HTTPRouteMatch.headers).
   - matches: [{headers: [{name: twice, value: first}, {name: Twice, value: second}]}]
@@ -193,9 +193,9 @@ async fn headers_are_compared_by_name_without_case_and_value_with_it() {
             (ask(&[("version", "two"), ("color", "orange")]), "red"),
             (ask(&[("version", "two"), ("color", "blue")]), "green"),
             (ask(&[("color", "orange")]), "404"),
-            (ask(&[("agent", "curl/8.1")]), "green"),
-            (ask(&[("agent", "curl/6.1")]), "404"),
-            (ask(&[("agent", "my curl/8.1")]), "404"),
+            (ask(&[("client", "curl/8.1")]), "green"),
+            (ask(&[("client", "curl/6.1")]), "404"),
+            (ask(&[("client", "my curl/8.1")]), "404"),
             (ask(&[("twice", "first")]), "red"),
             (ask(&[("twice", "second")]), "404"),
             (ask(&[]), "404"),
