@@ -73,6 +73,12 @@ spec:
     filters:
     - {type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: Set-Cookie, value: b=2}]}}
     backendRefs: [{name: blue, port: 80}]
+  # What Envoy would read as a command is text to the API.
+  - matches: [{path: {value: /percent}}]
+    filters:
+    - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Percent, value: '100% %REQ(x-secret)%'}], add: [{name: X-Percent-Two, value: '%%'}]}}
+    - {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: X-Percent, value: '100% %REQ(x-secret)%'}], add: [{name: X-Percent-Two, value: '%%'}]}}
+    backendRefs: [{name: blue, port: 80}]
   # A filter that does not exist must not be skipped (HTTPRouteFilter.extensionRef).
   - matches: [{path: {value: /unknown}}]
     filters:
@@ -129,6 +135,43 @@ async fn an_added_cookie_is_a_line_of_its_own() {
     let ask = Ask::get("headers.example", "/cookies").header("x-echo-set-header", "Set-Cookie: a=1");
     let answer = web().await.ask(&ask).await;
     assert_eq!(answer.header("set-cookie"), ["a=1", "b=2"]);
+}
+
+#[tokio::test]
+async fn values_are_text_and_no_commands() {
+    let answer = web().await.ask(&Ask::get("headers.example", "/percent").header("x-secret", "s3cret")).await;
+    let expected = (vec!["100% %REQ(x-secret)%"], vec!["%%"]);
+    let echoed = answer.echoed();
+    assert_eq!((echoed.header("x-percent"), echoed.header("x-percent-two")), expected);
+    assert_eq!((answer.header("x-percent"), answer.header("x-percent-two")), expected);
+}
+
+#[tokio::test]
+async fn the_length_of_a_message_is_not_a_header_to_be_changed() {
+    // Message framing belongs to the connection, which requests of other routes share: a length that does not fit makes
+    // their bytes part of this message (RFC 9112 §11.2).
+    let world = world().await;
+    for (name, header, value) in
+        [("length", "Content-Length", "3"), ("coding", "Transfer-Encoding", "chunked")]
+    {
+        for (kind, field) in [("Request", "requestHeaderModifier"), ("Response", "responseHeaderModifier")] {
+            let name = format!("{name}-{}", kind.to_lowercase());
+            let filter = format!(
+                "{{type: {kind}HeaderModifier, {field}: {{set: [{{name: {header}, value: '{value}'}}]}}}}"
+            );
+            let rule = format!("{{filters: [{filter}], backendRefs: [{{name: blue, port: 80}}]}}");
+            world.write(&format!("{name}.yaml"), &route(&name, &format!("{name}.example"), &rule));
+            let key = format!("HTTPRoute/default/{name}");
+            let status = world
+                .until("the route is judged", |status| status.object(&key).is_some() && status.settled())
+                .await;
+            let accepted = status.condition(&key, "Accepted").unwrap();
+            assert!(
+                accepted.status == "False" && accepted.message.contains(header),
+                "{key} sets {header}: {accepted:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -42,12 +42,13 @@ fn objects(input: &str) -> BTreeMap<ObjectKey, Object> {
 fn bootstrap(resources: &Value) -> Value {
     let all = |kind: &str| resources[kind].as_object().unwrap().clone();
     let mut listeners: Vec<Value> = all("lds").into_iter().map(|(_, listener)| listener).collect();
-    for chain in listeners.iter_mut().flat_map(|one| one["filter_chains"].as_array_mut().unwrap()) {
-        for filter in chain["filters"].as_array_mut().unwrap() {
-            let manager = filter["typed_config"].as_object_mut().unwrap();
-            let rds = manager.remove("rds").unwrap();
+    let chains =
+        listeners.iter_mut().filter_map(|one| one.get_mut("filter_chains")?.as_array_mut()).flatten();
+    for filter in chains.flat_map(|chain| chain["filters"].as_array_mut().unwrap()) {
+        let config = filter["typed_config"].as_object_mut().unwrap();
+        if let Some(rds) = config.remove("rds") {
             let name = rds["route_config_name"].as_str().unwrap();
-            manager.insert("route_config".into(), all("rds")[name].clone());
+            config.insert("route_config".into(), all("rds")[name].clone());
         }
     }
     let mut clusters: Vec<Value> = Vec::new();

@@ -45,7 +45,7 @@ pub fn render(
             let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
             ((port, transport), Ok(vec![address]))
         };
-        take(engine.place(&gateway, Some(Placement { ports: ports.into_iter().map(bind).collect() })));
+        take(engine.place(&gateway, Some(Placement::bound(ports.into_iter().map(bind)))));
     }
     programs
         .into_iter()

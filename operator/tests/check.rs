@@ -85,7 +85,11 @@ fn a_reference_to_nothing_fails_the_check_and_says_what_is_missing() {
     let rest = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: web}\nspec: {gatewayClassName: portolan, listeners: [{name: http, port: 80, protocol: HTTP}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{name: web}], rules: [{backendRefs: [{name: nobody, port: 80}]}]}\n";
     let ran = in_folder(&[("a.yaml", &format!("{GOOD}{rest}"))]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.out.contains("BackendNotFound: Service/default/nobody does not exist"), "{}", ran.out);
+    assert!(
+        ran.out.contains("BackendNotFound: rules[0].backendRefs[0]: Service/default/nobody does not exist"),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]

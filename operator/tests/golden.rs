@@ -1,4 +1,5 @@
-//! Golden folders: `testdata/<feature>/in.yaml` is given, `ir.yaml` and `status.yaml` are expected.
+//! Golden folders: `testdata/<feature>/in.yaml` is given, `ir.yaml` and `status.yaml` are expected, and `fleet.yaml` where
+//! a Gateway asks more of its fleet than ports.
 //!
 //! `PORTOLAN_GOLDEN=write cargo test -p portolan --test golden` writes what is found; read the difference before you commit it.
 
@@ -13,7 +14,7 @@ use std::{
 
 use portolan::{
     model::{Kind, Object, ObjectKey, parse},
-    resolve::{Engine, Placement, Programmed, Resolved},
+    resolve::{Engine, FleetPlan, Placement, Programmed, Resolved},
 };
 use portolan_xds::ir::Transport;
 use serde_json::{Value, json};
@@ -66,7 +67,14 @@ impl Told {
 /// The folder that shows the features of a class; elsewhere they would hide what a folder is about.
 const FEATURES: &str = "gateway-class";
 
-fn run(input: &str, with_features: bool) -> (String, String) {
+/// What objects become.
+struct Found {
+    ir: String,
+    status: String,
+    fleet: Option<String>,
+}
+
+fn run(input: &str, with_features: bool) -> Found {
     let objects = objects(input);
     let keys: Vec<ObjectKey> = objects.iter().map(|(key, _)| key.clone()).collect();
     let mut engine = Engine::new();
@@ -74,7 +82,7 @@ fn run(input: &str, with_features: bool) -> (String, String) {
     told.take(&engine.apply(objects));
     for (gateway, ports) in engine.wanted_ports() {
         let bind = |port: (u16, Transport)| (port, Ok(vec![([127, 0, 0, 1], port.0).into()]));
-        told.take(&engine.place(&gateway, Some(Placement { ports: ports.into_iter().map(bind).collect() })));
+        told.take(&engine.place(&gateway, Some(Placement::bound(ports.into_iter().map(bind)))));
     }
     let mut status: BTreeMap<String, Value> = keys
         .iter()
@@ -83,7 +91,24 @@ fn run(input: &str, with_features: bool) -> (String, String) {
     for class in status.values_mut().filter_map(Value::as_object_mut).filter(|_| !with_features) {
         class.remove("supportedFeatures");
     }
-    (serde_saphyr::to_string(&told.0).unwrap(), serde_saphyr::to_string(&status).unwrap())
+    let plain = |plan: &FleetPlan| {
+        FleetPlan {
+            ports: plan.ports.clone(),
+            class: plan.class.clone(),
+            generation: plan.generation,
+            ..FleetPlan::default()
+        } == *plan
+    };
+    let fleet: BTreeMap<String, Value> = engine
+        .fleet_plans()
+        .filter(|(_, plan)| !plain(plan))
+        .map(|(key, plan)| (key.to_string(), json!(plan)))
+        .collect();
+    Found {
+        ir: serde_saphyr::to_string(&told.0).unwrap(),
+        status: serde_saphyr::to_string(&status).unwrap(),
+        fleet: (!fleet.is_empty()).then(|| serde_saphyr::to_string(&fleet).unwrap()),
+    }
 }
 
 fn compare(path: &Path, found: &str, failures: &mut Vec<String>) {
@@ -114,7 +139,7 @@ fn every_golden_folder_resolves_as_expected() {
     let mut failures = Vec::new();
     for folder in folders {
         let input = fs::read_to_string(folder.join("in.yaml")).unwrap();
-        let (ir, status) = run(&input, folder.ends_with(FEATURES));
+        let Found { ir, status, fleet } = run(&input, folder.ends_with(FEATURES));
         assert!(
             !ir.contains("PRIVATE KEY") && !status.contains("PRIVATE KEY"),
             "{} shows a key",
@@ -122,6 +147,10 @@ fn every_golden_folder_resolves_as_expected() {
         );
         compare(&folder.join("ir.yaml"), &ir, &mut failures);
         compare(&folder.join("status.yaml"), &status, &mut failures);
+        match fleet {
+            Some(fleet) => compare(&folder.join("fleet.yaml"), &fleet, &mut failures),
+            None => assert!(!folder.join("fleet.yaml").exists(), "{} expects a fleet plan", folder.display()),
+        }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

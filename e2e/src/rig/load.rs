@@ -214,3 +214,38 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::backends::Backends;
+    use super::*;
+
+    #[tokio::test]
+    async fn it_tells_every_failure_there_is() {
+        let backends = Backends::default();
+        let target = Target::http(backends.start("one"));
+        let clean = Load::start(&target, &Ask::get("any.example", "/"), |_| Ok(()));
+        clean.more(30).await;
+        let report = clean.stop().await;
+        report.assert_clean(5);
+        assert_eq!(report.answers("one"), report.sent());
+
+        // Answers that are not 200, or not as the check wants them.
+        for ask in [Ask::get("any.example", "/status/503"), Ask::get("any.example", "/")] {
+            let load = Load::start(&target, &ask, |_| Err("not this".to_owned()));
+            load.more(9).await;
+            let report = load.stop().await;
+            assert!(
+                LANES.iter().all(|lane| report.lane(*lane).failures.len() as u64 == report.lane(*lane).sent)
+            );
+        }
+
+        // A backend that is gone: each lane notices.
+        let load = Load::start(&target, &Ask::get("any.example", "/"), |_| Ok(()));
+        load.more(9).await;
+        backends.end("one");
+        load.more(9).await;
+        let report = load.stop().await;
+        assert!(LANES.iter().all(|lane| !report.lane(*lane).failures.is_empty()), "{report}");
+    }
+}

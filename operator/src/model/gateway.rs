@@ -1,10 +1,10 @@
 //! GatewayClasses, Gateways and their listeners.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Hostname, InvalidHostname, Meta, Selector};
+use super::{Hostname, InvalidHostname, Meta, ObjectRef, ParametersRef, Selector};
 
 /// A GatewayClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct GatewayClass {
     pub meta: Meta,
     /// spec.controllerName.
     pub controller: Arc<str>,
-    /// Whether spec.parametersRef is set.
-    pub has_parameters: bool,
+    /// spec.parametersRef.
+    pub parameters: Option<ParametersRef>,
 }
 
 /// A Gateway.
@@ -26,6 +26,70 @@ pub struct Gateway {
     pub class: Arc<str>,
     /// spec.listeners.
     pub listeners: Vec<ListenerSpec>,
+    /// spec.addresses.
+    pub addresses: Vec<Address>,
+    /// spec.infrastructure.
+    pub infrastructure: Infrastructure,
+    /// spec.tls.frontend.
+    pub frontend: Frontend,
+}
+
+/// An address that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// `IPAddress`, `Hostname` or another type.
+    #[serde(rename = "type", default = "ip_address")]
+    pub type_: Arc<str>,
+    /// The address; none asks for any of the type.
+    pub value: Option<Arc<str>>,
+    /// From where it should be reachable (experimental).
+    pub routability: Option<Arc<str>>,
+}
+
+fn ip_address() -> Arc<str> {
+    "IPAddress".into()
+}
+
+/// What the objects of a Gateway's fleet carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Infrastructure {
+    /// Labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Annotations.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// Parameters, in the Gateway's namespace.
+    pub parameters_ref: Option<ParametersRef>,
+}
+
+/// How clients of HTTPS listeners are validated (GEP-91).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frontend {
+    /// On every port that has no entry of its own.
+    pub default: Option<Validation>,
+    /// By port; an entry without validation switches it off.
+    pub per_port: BTreeMap<u16, Option<Validation>>,
+}
+
+/// Asking clients for certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Validation {
+    /// Where the authorities are.
+    pub ca_certificate_refs: Vec<ObjectRef>,
+    /// Whether clients without a valid certificate are let in.
+    #[serde(default)]
+    pub mode: ValidationMode,
+}
+
+/// FrontendTLSValidation.mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ValidationMode {
+    /// They are refused.
+    #[default]
+    AllowValidOnly,
+    /// They are let in.
+    AllowInsecureFallback,
 }
 
 /// A listener as written.
@@ -41,8 +105,8 @@ pub struct ListenerSpec {
     pub hostname: Result<Option<Hostname>, InvalidHostname>,
     /// tls.mode.
     pub tls_mode: TlsMode,
-    /// tls.certificateRefs: group, kind, namespace, name.
-    pub certificates: Vec<super::BackendRef>,
+    /// tls.certificateRefs.
+    pub certificates: Vec<ObjectRef>,
     /// Whether `tls` is set at all.
     pub has_tls: bool,
     /// Whether `filters` is set (GatewayListenerFilters, experimental); not supported yet.
@@ -83,7 +147,7 @@ pub enum From {
 }
 
 /// A kind of route: group and kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RouteKind {
     /// Group.
     #[serde(default = "group")]

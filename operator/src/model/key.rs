@@ -25,13 +25,15 @@ pub enum Kind {
     EndpointSlice,
     /// core Secret.
     Secret,
+    /// core ConfigMap.
+    ConfigMap,
     /// core Namespace, cluster-scoped.
     Namespace,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
@@ -40,6 +42,7 @@ impl Kind {
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
+        Self::ConfigMap,
         Self::Namespace,
     ];
 
@@ -54,6 +57,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
             Self::Namespace => "Namespace",
         }
     }
@@ -70,7 +74,7 @@ impl Kind {
                 "gateway.networking.k8s.io"
             }
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Service | Self::Secret | Self::Namespace => "",
+            Self::Service | Self::Secret | Self::ConfigMap | Self::Namespace => "",
         }
     }
 

@@ -4,6 +4,7 @@
 //! from the object's JSON into one type per shape, so that attachment, filters and references are written once for all
 //! route kinds. A rule that does not parse becomes a finding on its object, not a lost object.
 
+mod config_map;
 mod filter;
 mod gateway;
 mod grant;
@@ -18,18 +19,22 @@ mod secret;
 mod service;
 mod time;
 
+pub use config_map::ConfigMap;
 pub use filter::{
     BackendFilter, CorsFilter, Filter, FractionSpec, Header, HeaderModifier, MirrorFilter, PathModifier,
     RedirectFilter, RewriteFilter,
 };
-pub use gateway::{AllowedRoutes, From, Gateway, GatewayClass, ListenerSpec, RouteKind, TlsMode};
+pub use gateway::{
+    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSpec, RouteKind,
+    TlsMode, Validation, ValidationMode,
+};
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use hostname::{Hostname, InvalidHostname};
 pub use key::{InvalidObjectKey, Kind, Meta, ObjectKey};
 pub use labels::{Namespace, Selector};
 pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
 pub use parse::{ParseError, parse};
-pub use reference::{BackendRef, ParentRef};
+pub use reference::{BackendRef, ObjectRef, ParametersRef, ParentRef};
 pub use route::{Route, RouteMatches, Rule, RuleRetry, WeightedRef};
 pub use secret::Secret;
 pub use service::{EndpointSlice, Service, ServicePort};
@@ -54,23 +59,33 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// Secret.
     Secret(Arc<Secret>),
+    /// ConfigMap.
+    ConfigMap(Arc<ConfigMap>),
     /// Namespace.
     Namespace(Arc<Namespace>),
+}
+
+/// The same expression for the object of every kind.
+macro_rules! of_every_kind {
+    ($any:expr, $object:ident => $expression:expr) => {
+        match $any {
+            Self::GatewayClass($object) => $expression,
+            Self::Gateway($object) => $expression,
+            Self::Route($object) => $expression,
+            Self::ReferenceGrant($object) => $expression,
+            Self::Service($object) => $expression,
+            Self::EndpointSlice($object) => $expression,
+            Self::Secret($object) => $expression,
+            Self::ConfigMap($object) => $expression,
+            Self::Namespace($object) => $expression,
+        }
+    };
 }
 
 impl Object {
     /// Its metadata.
     pub fn meta(&self) -> &Meta {
-        match self {
-            Self::GatewayClass(object) => &object.meta,
-            Self::Gateway(object) => &object.meta,
-            Self::Route(object) => &object.meta,
-            Self::ReferenceGrant(object) => &object.meta,
-            Self::Service(object) => &object.meta,
-            Self::EndpointSlice(object) => &object.meta,
-            Self::Secret(object) => &object.meta,
-            Self::Namespace(object) => &object.meta,
-        }
+        of_every_kind!(self, object => &object.meta)
     }
 
     /// Which object it is.
@@ -83,16 +98,7 @@ impl Object {
         if self.meta().generation == generation {
             return;
         }
-        let meta = match self {
-            Self::GatewayClass(object) => &mut Arc::make_mut(object).meta,
-            Self::Gateway(object) => &mut Arc::make_mut(object).meta,
-            Self::Route(object) => &mut Arc::make_mut(object).meta,
-            Self::ReferenceGrant(object) => &mut Arc::make_mut(object).meta,
-            Self::Service(object) => &mut Arc::make_mut(object).meta,
-            Self::EndpointSlice(object) => &mut Arc::make_mut(object).meta,
-            Self::Secret(object) => &mut Arc::make_mut(object).meta,
-            Self::Namespace(object) => &mut Arc::make_mut(object).meta,
-        };
+        let meta = of_every_kind!(self, object => &mut Arc::make_mut(object).meta);
         meta.generation = generation;
     }
 }

@@ -8,11 +8,12 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    AllowedRoutes, BackendRef, EndpointSlice, From, Gateway, GatewayClass, GrantFrom, GrantTo, GrpcMethod,
-    HttpMatch, Kind, ListenerSpec, Meta, Namespace, Object, ObjectKey, ParentRef, ReferenceGrant, Route,
-    RouteKind, RouteMatches, Rule, Secret, Selector, Service, ServicePort, TlsMode,
+    ConfigMap, EndpointSlice, GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace, Object,
+    ObjectKey, ParentRef, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
     route::{RawRule, RawTimeouts},
 };
+
+mod gateway;
 
 /// An object that cannot be used at all.
 #[derive(Debug, Error)]
@@ -60,13 +61,14 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     let empty = Value::Object(serde_json::Map::new());
     let spec = json.get("spec").unwrap_or(&empty);
     let object = match kind {
-        Kind::GatewayClass => gateway_class(meta, spec).map(|v| Object::GatewayClass(Arc::new(v))),
-        Kind::Gateway => gateway(meta, spec).map(|v| Object::Gateway(Arc::new(v))),
+        Kind::GatewayClass => gateway::gateway_class(meta, spec).map(|v| Object::GatewayClass(Arc::new(v))),
+        Kind::Gateway => gateway::gateway(meta, spec).map(|v| Object::Gateway(Arc::new(v))),
         Kind::HttpRoute | Kind::GrpcRoute => route(meta, spec).map(|v| Object::Route(Arc::new(v))),
         Kind::ReferenceGrant => grant(meta, spec).map(|v| Object::ReferenceGrant(Arc::new(v))),
         Kind::Service => service(meta, spec).map(|v| Object::Service(Arc::new(v))),
         Kind::EndpointSlice => slice(meta, &raw, json).map(|v| Object::EndpointSlice(Arc::new(v))),
         Kind::Secret => secret(meta, json).map(|v| Object::Secret(Arc::new(v))),
+        Kind::ConfigMap => config_map(meta, json).map(|v| Object::ConfigMap(Arc::new(v))),
         Kind::Namespace => {
             let mut labels = raw.labels.clone().unwrap_or_default();
             labels.insert(super::labels::NAME_LABEL.into(), raw.name.clone());
@@ -76,113 +78,12 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     object.map_err(|message| ParseError { key, message })
 }
 
+/// Reads JSON into a shape. The error begins with the field that is wrong.
 fn lift<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
-    T::deserialize(json).map_err(|error| error.to_string())
-}
-
-fn gateway_class(meta: Meta, spec: &Value) -> Result<GatewayClass, String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Raw {
-        controller_name: Arc<str>,
-        parameters_ref: Option<Value>,
-    }
-    let raw: Raw = lift(spec)?;
-    Ok(GatewayClass { meta, controller: raw.controller_name, has_parameters: raw.parameters_ref.is_some() })
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawListener {
-    name: Arc<str>,
-    port: u16,
-    protocol: Arc<str>,
-    hostname: Option<Arc<str>>,
-    tls: Option<RawTls>,
-    filters: Option<Value>,
-    allowed_routes: Option<RawAllowed>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawTls {
-    #[serde(default)]
-    mode: TlsMode,
-    #[serde(default)]
-    certificate_refs: Vec<RawCertificateRef>,
-}
-
-#[derive(Deserialize)]
-struct RawCertificateRef {
-    #[serde(default)]
-    group: Arc<str>,
-    kind: Option<Arc<str>>,
-    namespace: Option<Arc<str>>,
-    name: Arc<str>,
-}
-
-#[derive(Deserialize)]
-struct RawAllowed {
-    namespaces: Option<RawFrom>,
-    #[serde(default)]
-    kinds: Vec<RouteKind>,
-}
-
-#[derive(Deserialize)]
-struct RawFrom {
-    from: Option<Arc<str>>,
-    selector: Option<Selector>,
-}
-
-fn gateway(meta: Meta, spec: &Value) -> Result<Gateway, String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Raw {
-        gateway_class_name: Arc<str>,
-        #[serde(default)]
-        listeners: Vec<RawListener>,
-    }
-    let raw: Raw = lift(spec)?;
-    Ok(Gateway {
-        meta,
-        class: raw.gateway_class_name,
-        listeners: raw.listeners.into_iter().map(listener).collect(),
+    serde_path_to_error::deserialize(json).map_err(|error| match error.path().to_string().as_str() {
+        "." => error.into_inner().to_string(),
+        field => format!("{field}: {}", error.inner()),
     })
-}
-
-fn listener(raw: RawListener) -> ListenerSpec {
-    let hostname = match raw.hostname.as_deref() {
-        None | Some("") => Ok(None),
-        Some(text) => text.parse().map(Some),
-    };
-    let allowed = raw.allowed_routes.map_or_else(AllowedRoutes::default, |allowed| AllowedRoutes {
-        from: allowed.namespaces.map_or(From::Same, |namespaces| match namespaces.from.as_deref() {
-            Some("All") => From::All,
-            Some("Selector") => From::Selector(namespaces.selector.unwrap_or_default()),
-            _ => From::Same,
-        }),
-        kinds: allowed.kinds,
-    });
-    let has_tls = raw.tls.is_some();
-    let (tls_mode, certificates) = raw.tls.map_or((TlsMode::Terminate, Vec::new()), |tls| {
-        (tls.mode, tls.certificate_refs.into_iter().map(certificate_ref).collect())
-    });
-    ListenerSpec {
-        name: raw.name,
-        port: raw.port,
-        protocol: raw.protocol,
-        hostname,
-        tls_mode,
-        certificates,
-        has_tls,
-        has_filters: raw.filters.is_some(),
-        allowed,
-    }
-}
-
-fn certificate_ref(raw: RawCertificateRef) -> BackendRef {
-    let kind = raw.kind.unwrap_or_else(|| "Secret".into());
-    BackendRef { group: raw.group, kind, namespace: raw.namespace, name: raw.name, port: None }
 }
 
 fn route(meta: Meta, spec: &Value) -> Result<Route, String> {
@@ -335,5 +236,23 @@ fn secret(meta: Meta, json: &Value) -> Result<Secret, String> {
         certificate: field("tls.crt")?,
         key: field("tls.key")?,
         type_: raw.type_.clone().unwrap_or_else(|| "Opaque".into()),
+        before: None,
     })
+}
+
+fn config_map(meta: Meta, json: &Value) -> Result<ConfigMap, String> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Raw {
+        data: Option<BTreeMap<String, Value>>,
+        binary_data: Option<BTreeMap<String, Value>>,
+    }
+    const KEY: &str = "ca.crt";
+    let raw: Raw = lift(json)?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let plain = raw.data.as_ref().and_then(|data| data.get(KEY)).and_then(text);
+    let binary = || raw.binary_data.as_ref().and_then(|data| data.get(KEY)).and_then(text);
+    let decoded =
+        || String::from_utf8(base64::engine::general_purpose::STANDARD.decode(binary()?).ok()?).ok();
+    Ok(ConfigMap { meta, authorities: plain.or_else(decoded).map(Into::into) })
 }

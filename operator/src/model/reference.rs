@@ -35,6 +35,39 @@ fn gateway_kind() -> Arc<str> {
     "Gateway".into()
 }
 
+/// A reference to an object whose content is used: a certificate, authorities.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ObjectRef {
+    /// The object's group; empty is core.
+    #[serde(default)]
+    pub group: Arc<str>,
+    /// The object's kind.
+    #[serde(default = "secret_kind")]
+    pub kind: Arc<str>,
+    /// The object's namespace; that of the referring object when absent.
+    pub namespace: Option<Arc<str>>,
+    /// The object's name.
+    pub name: Arc<str>,
+}
+
+/// SecretObjectReference.kind; references to authorities always say their kind.
+fn secret_kind() -> Arc<str> {
+    "Secret".into()
+}
+
+/// A reference to parameters of a GatewayClass or of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParametersRef {
+    /// The object's group.
+    pub group: Arc<str>,
+    /// The object's kind.
+    pub kind: Arc<str>,
+    /// The object's namespace; only a GatewayClass can name one.
+    pub namespace: Option<Arc<str>>,
+    /// The object's name.
+    pub name: Arc<str>,
+}
+
 /// A reference to a backend, of a rule or of a mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,7 +11,7 @@ use portolan_xds::ir::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, M
 use super::{
     Fault, Provenance, RefFrom,
     engine::State,
-    grant::{RefError, resolve_ref},
+    grant::{RefError, named, resolve_ref},
 };
 use crate::{
     model::{BackendRef, Kind, ObjectKey, Route, Service},
@@ -47,8 +47,9 @@ pub(super) fn backend(view: &View<'_>, route: &Route, reference: &BackendRef) ->
         return Err(Fault::new(
             "InvalidKind",
             format!(
-                "{}/{} {} is not a kind of backend: expected a Service",
-                reference.group, reference.kind, reference.name
+                "{} {} is not a kind of backend: expected a Service",
+                named(&reference.group, &reference.kind),
+                reference.name
             ),
         ));
     }

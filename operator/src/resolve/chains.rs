@@ -1,21 +1,16 @@
 //! A Gateway's ports: bound addresses and filter chains.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use portolan_xds::ir::{self, ChainTraffic, DownstreamTls, FilterChain, Listener, Origin, Transport};
+use portolan_xds::ir::{
+    self, ChainTraffic, ClientValidation, DownstreamTls, FilterChain, Listener, Origin, Transport,
+};
 
-use super::{Fault, Unit, engine::State};
+use super::{ClientCheck, Fault, ListenerTls, Unit, engine::State};
 use crate::{
     model::{Hostname, ObjectKey},
     world::{Read, View},
 };
-
-/// Which addresses a fleet gave a Gateway's ports, or why it could not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Placement {
-    /// By port in the API.
-    pub ports: BTreeMap<(u16, Transport), Result<Vec<SocketAddr>, String>>,
-}
 
 /// What a Gateway binds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,49 +26,47 @@ pub struct ChainsOut {
 /// Resolves [`Unit::Chains`].
 pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Option<ChainsOut> {
     view.record(Read::Output(Unit::Listeners(gateway.clone())));
+    view.record(Read::Output(Unit::Frontend(gateway.clone())));
     view.record(Read::Output(Unit::Tls(gateway.clone())));
     view.record(Read::Placement(gateway.clone()));
     let listeners = state.listeners(gateway)?;
-    let tls = state.tls(gateway)?;
+    let (frontend, tls) = (state.frontend(gateway)?, state.tls(gateway)?);
     let placement = state.placement(gateway)?;
     let mut out = ChainsOut::default();
     let mut by_port: BTreeMap<u16, Vec<Arc<FilterChain>>> = BTreeMap::new();
     for listener in &listeners.listeners {
         let Some(table) = &listener.table else { continue };
-        let downstream = if listener.tls {
-            let Some(own) = tls.listeners.get(&listener.name) else { continue };
-            // A listener with a bad certificate among its refs serves nothing: half a set would surprise (Gateway API:
-            // ResolvedRefs False on a listener).
-            if !own.faults.is_empty() || own.certificates.is_empty() {
-                continue;
-            }
-            let names: Vec<_> = own.certificates.iter().map(|one| one.name.clone()).collect();
-            for name in &names {
-                if let Some(secret) = tls.secrets.get(name) {
-                    out.secrets.insert(name.clone(), secret.clone());
-                }
-            }
-            Some(DownstreamTls { certificates: names, client_validation: None })
-        } else {
-            None
-        };
+        let http = ChainTraffic::Http { routes: table.clone() };
         let chains = by_port.entry(listener.port).or_default();
-        // Plain-text listeners of one port are one chain: their table tells hosts apart.
-        let (name, server_name): (Arc<str>, _) = if listener.tls {
-            (listener.name.clone(), listener.hostname.as_ref().map(Hostname::shared))
-        } else {
-            ("http".into(), None)
-        };
-        if listener.tls || chains.is_empty() {
-            chains.push(Arc::new(FilterChain {
+        let chain = |name: Arc<str>, tls, traffic| {
+            let server_name = listener.hostname.as_ref().map(Hostname::shared).filter(|_| listener.tls);
+            Arc::new(FilterChain {
                 name,
                 server_name,
-                tls: downstream,
-                traffic: ChainTraffic::Http { routes: table.clone() },
+                tls,
+                traffic,
                 origin: Origin::new(gateway.to_string()),
-            }));
+            })
+        };
+        // Plain-text listeners of one port are one chain: their table tells hosts apart.
+        if !listener.tls {
+            if chains.is_empty() {
+                chains.push(chain("http".into(), None, http));
+            }
+            continue;
         }
+        let name = listener.name.clone();
+        let certificates = tls.listeners.get(&name);
+        chains.push(match terminate(certificates, frontend.on(listener.port).map(AsRef::as_ref)) {
+            Some((downstream, secrets)) => {
+                out.secrets.extend(secrets);
+                chain(name, Some(downstream), http)
+            }
+            None => chain(name, None, ChainTraffic::Closed),
+        });
     }
+    // A port on which nothing can be served is not bound at all.
+    by_port.retain(|_, chains| chains.iter().any(|chain| chain.traffic != ChainTraffic::Closed));
     for (port, chains) in by_port {
         match placement.ports.get(&(port, Transport::Tcp)) {
             Some(Ok(bind)) if !bind.is_empty() => {
@@ -95,4 +88,27 @@ pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Opt
         }
     }
     Some(out)
+}
+
+type Secrets = BTreeMap<ir::SecretName, Arc<ir::Secret>>;
+
+/// How a listener terminates TLS, with the secrets that it needs; none when it cannot. A listener with a bad
+/// certificate among its refs serves nothing: half a set would surprise. A pair that went bad in a rotation is not missing: the
+/// one before it goes on. Its server name is closed, not left to a
+/// listener with a wider one.
+fn terminate(tls: Option<&ListenerTls>, check: Option<&ClientCheck>) -> Option<(DownstreamTls, Secrets)> {
+    let tls = tls.filter(|tls| tls.stands && !tls.certificates.is_empty())?;
+    let mut secrets: Secrets =
+        tls.certificates.iter().map(|one| (one.secret.name.clone(), one.secret.clone())).collect();
+    let client_validation = match check {
+        None => None,
+        Some(check) => {
+            let authorities = check.authorities.as_ref()?;
+            secrets.insert(authorities.name.clone(), authorities.clone());
+            let insecure_fallback = check.insecure_fallback;
+            Some(ClientValidation { authorities: authorities.name.clone(), insecure_fallback })
+        }
+    };
+    let certificates = tls.certificates.iter().map(|one| one.secret.name.clone()).collect();
+    Some((DownstreamTls { certificates, client_validation }, secrets))
 }

@@ -1,11 +1,17 @@
 //! What a changed output changes elsewhere: the indexes between units, and the deltas that go out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use portolan_xds::ir::{ClusterName, VirtualHostKey};
 
-use super::{ClusterId, Output, Resolved, Unit, engine::State};
-use crate::{model::ObjectKey, world::Read};
+use super::{ClusterId, Output, Resolved, Unit, attach, engine::State, host::Member};
+use crate::{
+    model::{Object, ObjectKey},
+    world::{Read, World},
+};
 
 /// Counters and users that are kept up to date from output to output.
 #[derive(Debug, Default)]
@@ -13,7 +19,7 @@ pub(super) struct Effects {
     /// How many virtual hosts of each Gateway use a cluster.
     users: HashMap<ClusterId, BTreeMap<ObjectKey, usize>>,
     /// attachedRoutes by Gateway and listener.
-    pub(super) attached: HashMap<ObjectKey, BTreeMap<std::sync::Arc<str>, usize>>,
+    pub(super) attached: HashMap<ObjectKey, BTreeMap<Arc<str>, usize>>,
     /// Gateways by the moments at which certificates of theirs expire.
     pub(super) expiries: BTreeMap<i64, BTreeSet<ObjectKey>>,
     started: BTreeSet<(ObjectKey, ClusterId)>,
@@ -31,10 +37,10 @@ impl Effects {
     /// Follows one changed output.
     pub(super) fn follow(
         &mut self,
+        world: &World,
         state: &mut State,
         unit: &Unit,
-        old: &Output,
-        new: &Output,
+        (old, new): (&Output, &Output),
         resolved: &mut Resolved,
     ) -> Touched {
         let mut touched = Touched::default();
@@ -44,12 +50,18 @@ impl Effects {
                 resolved.reports.insert(gateway.clone());
                 listeners(state, gateway, old, new, resolved, &mut touched);
             }
+            Unit::Fleet(gateway) => {
+                resolved.reports.insert(gateway.clone());
+                resolved.fleets.insert(gateway.clone());
+            }
+            Unit::Frontend(gateway) => _ = resolved.reports.insert(gateway.clone()),
             Unit::Tls(gateway) => {
                 resolved.reports.insert(gateway.clone());
                 self.tls(gateway, old, new);
             }
             Unit::Route(route) => {
                 resolved.reports.insert(route.clone());
+                rules(world, state, route, new, &mut touched);
                 if servable(old) != servable(new) {
                     touched.reads.insert(Read::Servable(route.clone()));
                 }
@@ -101,13 +113,16 @@ impl Effects {
         let (old, new) = (as_attach(old), as_attach(new));
         let hosts = |out: Option<&super::AttachOut>| out.map(|out| out.hosts.clone()).unwrap_or_default();
         let (before, after) = (hosts(old), hosts(new));
+        let rules = state.route(route).cloned();
         for key in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
             if before.get(key) == after.get(key) {
                 continue;
             }
             let members = state.members.entry(key.clone()).or_default();
             match after.get(key) {
-                Some(rank) => members.routes.insert(route.clone(), *rank),
+                Some(hostname) => {
+                    members.routes.insert(route.clone(), Member { hostname: *hostname, rules: rules.clone() })
+                }
                 None => members.routes.remove(route),
             };
             if members.routes.is_empty() && members.structural.is_none() {
@@ -146,10 +161,13 @@ impl Effects {
         touched: &mut Touched,
     ) {
         let clusters = |output: &Output| match output {
-            Output::Host(out) => out.clusters.clone(),
-            _ => BTreeSet::new(),
+            Output::Host(out) => Arc::clone(&out.clusters),
+            _ => Arc::default(),
         };
-        let (before, after) = (clusters(old), clusters(new));
+        let (mut before, mut after) = (clusters(old), clusters(new));
+        if Arc::ptr_eq(&before, &after) {
+            (before, after) = Default::default();
+        }
         for id in after.difference(&before) {
             let users = self.users.entry(id.clone()).or_default();
             let count = users.entry(gateway.clone()).or_default();
@@ -208,6 +226,26 @@ impl Effects {
 
 fn servable(output: &Output) -> bool {
     matches!(output, Output::Route(out) if out.refusal().is_none())
+}
+
+/// Gives a route's new rules to the hosts that it is a member of.
+fn rules(world: &World, state: &mut State, route: &ObjectKey, new: &Output, touched: &mut Touched) {
+    let rules = match new {
+        Output::Route(rules) => Some(rules),
+        _ => None,
+    };
+    // Attachments that the object no longer has are resolved again and leave their hosts by themselves.
+    let Some(Object::Route(object)) = world.get(route) else { return };
+    for gateway in attach::gateways_of(object) {
+        let Some(attached) = state.attach(route, &gateway).cloned() else { continue };
+        for key in attached.hosts.keys() {
+            let member = state.members.get_mut(key).and_then(|members| members.routes.get_mut(route));
+            if let Some(member) = member {
+                member.rules = rules.cloned();
+                touched.reads.insert(Read::MembersOf(key.clone()));
+            }
+        }
+    }
 }
 
 fn as_attach(output: &Output) -> Option<&super::AttachOut> {

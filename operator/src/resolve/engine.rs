@@ -6,13 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
+use portolan_xds::ir::{Delta, VirtualHostKey};
 
 use super::{
-    ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
+    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach,
+    backend, chains,
+    dependencies::Dependencies,
     effects::Effects,
     environment::Environment,
-    gateway,
+    fleet, frontend, gateway,
     host::{self, Members},
     route, tls,
 };
@@ -49,6 +51,8 @@ impl State {
     typed_outputs! {
         class(Class) -> Class: ClassOut,
         listeners(Listeners) -> Listeners: ListenersOut,
+        fleet(Fleet) -> Fleet: FleetPlan,
+        frontend(Frontend) -> Frontend: FrontendOut,
         tls(Tls) -> Tls: TlsOut,
         route(Route) -> Route: RouteOut,
         chains(Chains) -> Chains: chains::ChainsOut,
@@ -77,6 +81,8 @@ pub struct Resolved {
     pub deltas: BTreeMap<ObjectKey, Delta>,
     /// Objects whose report may have changed.
     pub reports: BTreeSet<ObjectKey>,
+    /// Gateways whose fleet plan changed, came or went.
+    pub fleets: BTreeSet<ObjectKey>,
     /// How many units ran: the measure that cost follows the change.
     pub units_run: usize,
 }
@@ -87,10 +93,9 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    reads: HashMap<Unit, BTreeSet<Read>>,
-    readers: HashMap<Read, BTreeSet<Unit>>,
+    dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
-    gateways: BTreeSet<ObjectKey>,
+    pub(super) gateways: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -140,16 +145,6 @@ impl Engine {
         self.state.outputs.keys().filter_map(class).collect()
     }
 
-    /// Gateways of ours, with the ports that their fleets should bind.
-    pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>> {
-        let ports = |out: &Arc<ListenersOut>| {
-            let served = out.listeners.iter().filter(|one| one.table.is_some());
-            served.map(|one| (one.port, Transport::Tcp)).collect()
-        };
-        let gateways = self.gateways.iter();
-        gateways.filter_map(|key| Some((key.clone(), ports(self.state.listeners(key)?)))).collect()
-    }
-
     /// Whether a Gateway exists and its class is ours.
     pub fn is_served(&self, gateway: &ObjectKey) -> bool {
         self.state.listeners(gateway).is_some()
@@ -166,9 +161,9 @@ impl Engine {
                 } else {
                     self.gateways.remove(key);
                 }
-                self.dirty.insert(Unit::Listeners(key.clone()));
-                self.dirty.insert(Unit::Tls(key.clone()));
-                self.dirty.insert(Unit::Chains(key.clone()));
+                let units: [fn(ObjectKey) -> Unit; 5] =
+                    [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
+                self.dirty.extend(units.map(|unit| unit(key.clone())));
             }
             Kind::HttpRoute | Kind::GrpcRoute => {
                 let parents = |object: Option<&Object>| match object {
@@ -186,9 +181,7 @@ impl Engine {
     }
 
     pub(super) fn touch(&mut self, read: &Read) {
-        if let Some(units) = self.readers.get(read) {
-            self.dirty.extend(units.iter().cloned());
-        }
+        self.dirty.extend(self.dependencies.readers(read).cloned());
     }
 
     pub(super) fn settle(&mut self, resolved: &mut Resolved) {
@@ -221,7 +214,7 @@ impl Engine {
             if old == new {
                 continue;
             }
-            let touched = self.effects.follow(&mut self.state, &unit, &old, &new, resolved);
+            let touched = self.effects.follow(&self.world, &mut self.state, &unit, (&old, &new), resolved);
             self.dirty.extend(touched.units);
             for read in touched.reads {
                 self.touch(&read);
@@ -240,30 +233,13 @@ impl Engine {
     /// later object can answer: attachments wait for their Gateway, Gateways for their class and placement.
     fn remember(&mut self, unit: &Unit, reads: BTreeSet<Read>, nothing: bool) {
         let waits = match unit {
-            Unit::Attach(object, _) | Unit::Listeners(object) | Unit::Chains(object) => {
-                self.world.get(object).is_some()
-            }
+            Unit::Attach(object, _)
+            | Unit::Listeners(object)
+            | Unit::Fleet(object)
+            | Unit::Chains(object) => self.world.get(object).is_some(),
             _ => false,
         };
-        let reads = if nothing && !waits { BTreeSet::new() } else { reads };
-        let old = if reads.is_empty() {
-            self.reads.remove(unit)
-        } else {
-            self.reads.insert(unit.clone(), reads.clone())
-        };
-        for gone in old.iter().flatten().filter(|read| !reads.contains(*read)) {
-            if let Some(units) = self.readers.get_mut(gone) {
-                units.remove(unit);
-                if units.is_empty() {
-                    self.readers.remove(gone);
-                }
-            }
-        }
-        for read in reads {
-            if old.as_ref().is_none_or(|old| !old.contains(&read)) {
-                self.readers.entry(read).or_default().insert(unit.clone());
-            }
-        }
+        self.dependencies.replace(unit, if nothing && !waits { BTreeSet::new() } else { reads });
     }
 }
 
@@ -274,11 +250,19 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
     match unit {
         Unit::Class(key) => wrap(gateway::class(view, key), Output::Class),
         Unit::Listeners(key) => wrap(gateway::listeners(view, state, key), Output::Listeners),
+        Unit::Fleet(key) => wrap(fleet::fleet(view, state, key), Output::Fleet),
+        Unit::Frontend(key) => wrap(frontend::frontend(view, key), Output::Frontend),
         Unit::Tls(key) => wrap(tls::tls(view, key), Output::Tls),
         Unit::Route(key) => wrap(route::route(view, key), Output::Route),
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
-        Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
+        Unit::Host(_, key) => {
+            let before = match state.outputs.get(unit) {
+                Some(Output::Host(out)) => Some(&**out),
+                _ => None,
+            };
+            wrap(host::host(view, state, key, before), Output::Host)
+        }
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
         Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),
     }

@@ -37,13 +37,16 @@ pub(super) struct Filters {
 /// Reads the filters of one position. An error means that the rule cannot be expressed.
 pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Result<Filters, Fault> {
     let mut out = Filters::default();
-    for filter in filters {
+    for (position, filter) in filters.iter().enumerate() {
+        let field = format!("filters[{position}]");
         match filter {
             Filter::RequestHeaderModifier { request_header_modifier } => {
-                out.request_headers = edits("requestHeaderModifier", request_header_modifier)?;
+                out.request_headers = edits("requestHeaderModifier", request_header_modifier)
+                    .map_err(|fault| fault.at(&field))?;
             }
             Filter::ResponseHeaderModifier { response_header_modifier } => {
-                out.response_headers = edits("responseHeaderModifier", response_header_modifier)?;
+                out.response_headers = edits("responseHeaderModifier", response_header_modifier)
+                    .map_err(|fault| fault.at(&field))?;
             }
             Filter::RequestMirror { request_mirror } => {
                 match backend::backend(view, route, &request_mirror.backend_ref) {
@@ -52,7 +55,9 @@ pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Res
                             .push(Mirror { cluster: cluster.name(), fraction: fraction(request_mirror) });
                         out.clusters.push(cluster);
                     }
-                    Err(fault) => out.faults.push(fault),
+                    Err(fault) => {
+                        out.faults.push(fault.at(format!("{field}.requestMirror.backendRef")));
+                    }
                 }
             }
             Filter::RequestRedirect { request_redirect } => out.redirect = Some(request_redirect.clone()),
@@ -60,11 +65,14 @@ pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Res
             Filter::Cors { cors } => out.cors = Some(self::cors(cors)),
             Filter::ExtensionRef { extension_ref } => {
                 out.unknown = true;
-                out.faults
-                    .push(Fault::new("InvalidKind", format!("extensionRef {extension_ref}: no such filter")));
+                let fault =
+                    Fault::new("InvalidKind", format!("extensionRef {extension_ref}: no such filter"));
+                out.faults.push(fault.at(&field));
             }
             Filter::ExternalAuth {} => {
-                return Err(Fault::new("UnsupportedValue", "filter ExternalAuth is not supported yet"));
+                return Err(
+                    Fault::new("UnsupportedValue", "filter ExternalAuth is not supported yet").at(&field)
+                );
             }
         }
     }
@@ -77,15 +85,32 @@ pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Res
     Ok(out)
 }
 
+/// Headers that frame a message or steer its connection (RFC 9110 §7.6.1, RFC 9112 §6). A length that does not fit its body
+/// would make the next request's bytes, of whichever route, part of this one.
+const OF_THE_CONNECTION: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Edits that Envoy can carry out. It rejects whole configurations for names and values that no header can have, and
 /// edits a request's host only by replacing it.
 fn edits(field: &str, spec: &HeaderModifier) -> Result<HeaderEdits, Fault> {
-    let unsupported = |what: String| Fault::new("UnsupportedValue", format!("{field}.{what}"));
+    let unsupported = |what: String| Fault::new("UnsupportedValue", what).at(field);
     let name = |list: &str, name: &str| -> Result<Arc<str>, Fault> {
         let lower = name.to_ascii_lowercase();
         let replaces_host = field == "requestHeaderModifier" && list == "set";
         if !is_token(name) {
             Err(unsupported(format!("{list}: {name:?} is not the name of a header")))
+        } else if OF_THE_CONNECTION.contains(&&*lower) {
+            Err(unsupported(format!(
+                "{list}: {name} belongs to the connection, which other routes share; it cannot be changed"
+            )))
         } else if lower == "host" && !replaces_host {
             Err(unsupported(format!("{list}: host can only be set, and only in a request")))
         } else {

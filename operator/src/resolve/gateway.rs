@@ -1,11 +1,15 @@
 //! Classes, and a Gateway's listeners: validity, conflicts, and the route tables they need.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use portolan_xds::ir::{RouteTable, RouteTableName, VirtualHostKey};
+use portolan_xds::ir::{RouteTable, RouteTableName, Transport, VirtualHostKey};
+use serde::Serialize;
 
 use crate::{
-    model::{From, Hostname, Kind, ListenerSpec, ObjectKey, RouteKind, TlsMode},
+    model::{From, Hostname, Kind, ListenerSpec, ObjectKey, ParametersRef, RouteKind, TlsMode},
     world::{Read, View},
 };
 
@@ -19,12 +23,12 @@ pub(super) const CONTROLLER: &str = "portolan.dev/gateway-controller";
 pub struct ClassOut {
     /// metadata.generation.
     pub generation: i64,
-    /// parametersRef is set, and no parameters kind is supported yet.
-    pub has_parameters: bool,
+    /// parametersRef.
+    pub parameters: Option<ParametersRef>,
 }
 
 /// A condition's False: its reason in the API and a message for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// The reason.
     pub reason: &'static str,
@@ -36,6 +40,13 @@ impl Fault {
     /// A fault from its parts.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+
+    /// The same, said of a field.
+    #[must_use]
+    pub fn at(mut self, field: impl std::fmt::Display) -> Self {
+        self.message = format!("{field}: {}", self.message);
+        self
     }
 }
 
@@ -81,6 +92,12 @@ pub struct ListenersOut {
 }
 
 impl ListenersOut {
+    /// The ports of accepted listeners.
+    pub fn ports(&self) -> BTreeSet<(u16, Transport)> {
+        let accepted = self.listeners.iter().filter(|one| one.table.is_some());
+        accepted.map(|one| (one.port, Transport::Tcp)).collect()
+    }
+
     /// The accepted listener that a hostname belongs to among those of a port: the most specific one that covers it
     /// (GatewayHTTPListenerIsolation). `None` stands for every host.
     pub fn owner(&self, port: u16, hostname: Option<&Hostname>) -> Option<&ListenerOut> {
@@ -97,7 +114,7 @@ impl ListenersOut {
 /// Resolves [`super::Unit::Class`].
 pub(super) fn class(view: &View<'_>, key: &ObjectKey) -> Option<ClassOut> {
     let class = view.gateway_class(key).filter(|class| *class.controller == *CONTROLLER)?;
-    Some(ClassOut { generation: class.meta.generation, has_parameters: class.has_parameters })
+    Some(ClassOut { generation: class.meta.generation, parameters: class.parameters.clone() })
 }
 
 /// Resolves [`super::Unit::Listeners`].

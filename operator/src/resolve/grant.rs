@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::{
-    model::{Kind, ObjectKey, Secret, Service},
+    model::{ConfigMap, Kind, ObjectKey, Secret, Service},
     world::View,
 };
 
@@ -70,6 +70,18 @@ impl Target for Secret {
     fn read(view: &View<'_>, key: &ObjectKey) -> Option<Arc<Self>> {
         view.secret(key)
     }
+}
+
+impl Target for ConfigMap {
+    const KIND: Kind = Kind::ConfigMap;
+    fn read(view: &View<'_>, key: &ObjectKey) -> Option<Arc<Self>> {
+        view.config_map(key)
+    }
+}
+
+/// A kind for messages: without its group when that is the core group.
+pub(super) fn named(group: &str, kind: &str) -> String {
+    if group.is_empty() { kind.to_owned() } else { format!("{group}/{kind}") }
 }
 
 /// Follows a reference. The grant is looked up before the target's existence, so that a refused reference tells nothing

@@ -26,7 +26,7 @@ pub(super) fn http(spec: &HttpMatch) -> Result<(RouteMatch, Precedence), String>
     let headers = headers(&spec.headers)?;
     let query = distinct(&spec.query_params, str::to_owned)
         .into_iter()
-        .map(|(name, values)| Ok(QueryMatch { name, value: string(values, "query parameter")? }))
+        .map(|(name, values)| Ok(QueryMatch { name, value: string(values, "queryParams")? }))
         .collect::<Result<Vec<_>, String>>()?;
     let matches = RouteMatch { path, method: spec.method.clone(), headers, query, grpc: false };
     let precedence = precedence(&matches);
@@ -101,7 +101,7 @@ fn path(spec: &Path) -> Result<PathMatch, String> {
 fn headers(specs: &[Values]) -> Result<Vec<HeaderMatch>, String> {
     distinct(specs, str::to_ascii_lowercase)
         .into_iter()
-        .map(|(name, values)| Ok(HeaderMatch { name, value: string(values, "header")? }))
+        .map(|(name, values)| Ok(HeaderMatch { name, value: string(values, "headers")? }))
         .collect()
 }
 
@@ -118,7 +118,7 @@ fn string(values: &Values, what: &str) -> Result<StringMatch, String> {
     Ok(match values.comparison {
         RegexOrExact::Exact => StringMatch::Exact(values.value.clone()),
         RegexOrExact::RegularExpression => {
-            StringMatch::Regex(checked(&values.value, &format!("{what} {}", values.name))?)
+            StringMatch::Regex(checked(&values.value, &format!("{what}[{}]", values.name))?)
         }
     })
 }

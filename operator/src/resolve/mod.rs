@@ -5,18 +5,23 @@
 //! to the one before (docs/decisions/0003).
 
 mod attach;
+mod authority;
 mod backend;
 mod chains;
+mod dependencies;
 mod effects;
 mod engine;
 mod environment;
 mod expression;
 mod features;
 mod filters;
+mod fleet;
+mod frontend;
 mod gateway;
 mod grant;
 mod host;
 mod matches;
+mod placement;
 mod report;
 mod route;
 mod tls;
@@ -24,17 +29,20 @@ mod unit;
 
 pub use attach::{AttachOut, ParentOutcome};
 pub use backend::ClusterId;
-pub use chains::{ChainsOut, Placement};
+pub use chains::ChainsOut;
 pub use engine::{Engine, Resolved};
 pub use environment::{Bundle, Channel, Environment, Provenance};
+pub use fleet::FleetPlan;
+pub use frontend::{ClientCheck, FrontendOut};
 pub use gateway::{ClassOut, Fault, ListenerOut, ListenersOut};
 pub use grant::{Granted, RefError, RefFrom};
+pub use placement::{Addresses, Placement};
 pub use report::{
-    ClassReport, Condition, GatewayReport, ListenerReport, ParentReport, Programmed, Report, RouteReport,
-    Status,
+    AddressReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport, ParentReport,
+    Programmed, Report, RouteReport, Status,
 };
 pub use route::{RouteOut, RuleOut};
-pub use tls::{Certificate, ListenerTls, TlsOut};
+pub use tls::{Certificate, ListenerTls, TlsOut, holds_pair};
 pub use unit::{Output, Unit};
 
 #[cfg(test)]

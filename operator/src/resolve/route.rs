@@ -99,18 +99,19 @@ fn resolve_rule(
         return Err(unsupported("sessionPersistence is not supported yet".into()));
     }
     let parsed: Vec<(RouteMatch, Precedence)> = match &rule.matches {
-        RouteMatches::Http(specs) => specs.iter().map(matches::http).collect::<Result<_, _>>(),
-        RouteMatches::Grpc(specs) => specs.iter().map(matches::grpc).collect::<Result<_, _>>(),
+        RouteMatches::Http(specs) => each(specs, matches::http),
+        RouteMatches::Grpc(specs) => each(specs, matches::grpc),
     }
     .map_err(unsupported)?;
     let rule_filters = filters::collect(view, route, &rule.filters)?;
     let mut arms = Vec::new();
-    for reference in &rule.backends {
+    for (position, reference) in rule.backends.iter().enumerate() {
+        let field = format!("backendRefs[{position}]");
         if reference.weight > MOST_WEIGHT {
             let weight = reference.weight;
-            return Err(unsupported(format!("backendRefs: weight {weight} is more than {MOST_WEIGHT}")));
+            return Err(unsupported(format!("{field}: weight {weight} is more than {MOST_WEIGHT}")));
         }
-        arms.push((reference, resolve_arm(view, route, reference)?));
+        arms.push((reference, resolve_arm(view, route, reference).map_err(|fault| fault.at(&field))?));
     }
     let parts = Parts { route, rule, filters: &rule_filters, arms: &arms };
     let per_match = filters::needs_prefix(&rule_filters)
@@ -124,19 +125,30 @@ fn resolve_rule(
         };
         resolved.push((matching, precedence, action));
     }
-    out.unresolved.extend(rule_filters.faults.iter().cloned());
+    let rule_field = format!("rules[{index}]");
+    out.unresolved.extend(rule_filters.faults.iter().map(|fault| fault.clone().at(&rule_field)));
     out.clusters.extend(rule_filters.clusters.iter().cloned());
-    for (_, arm) in arms {
-        out.unresolved.extend(arm.filters.faults);
+    for (position, (_, arm)) in arms.into_iter().enumerate() {
+        let field = format!("{rule_field}.backendRefs[{position}]");
+        out.unresolved.extend(arm.filters.faults.into_iter().map(|fault| fault.at(&field)));
         out.clusters.extend(arm.filters.clusters);
         match arm.cluster {
             Ok(cluster) if arm.weight > 0 => _ = out.clusters.insert(cluster),
             Ok(_) => {}
-            Err(fault) => out.unresolved.push(fault),
+            Err(fault) => out.unresolved.push(fault.at(&field)),
         }
     }
     let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
     Ok(RuleOut { index, name: format!("{}/{name}", route.meta.key).into(), matches: resolved })
+}
+
+/// Every match of a rule, or what is wrong with the first that is.
+fn each<S>(
+    specs: &[S],
+    read: impl Fn(&S) -> Result<(RouteMatch, Precedence), String>,
+) -> Result<Vec<(RouteMatch, Precedence)>, String> {
+    let one = |(position, spec)| read(spec).map_err(|message| format!("matches[{position}].{message}"));
+    specs.iter().enumerate().map(one).collect()
 }
 
 struct ArmParts {

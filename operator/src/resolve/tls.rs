@@ -7,10 +7,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
     Fault, RefFrom,
-    grant::{RefError, resolve_ref},
+    grant::{Granted, RefError, named, resolve_ref},
 };
 use crate::{
-    model::{BackendRef, Kind, ObjectKey, Secret},
+    model::{Kind, ObjectKey, ObjectRef, Secret},
     world::View,
 };
 
@@ -19,8 +19,6 @@ use crate::{
 pub struct TlsOut {
     /// By listener name; listeners without TLS are absent.
     pub listeners: BTreeMap<Arc<str>, ListenerTls>,
-    /// Everything that goes out over SDS.
-    pub secrets: BTreeMap<ir::SecretName, Arc<ir::Secret>>,
 }
 
 /// The certificates of one listener.
@@ -30,13 +28,15 @@ pub struct ListenerTls {
     pub certificates: Vec<Certificate>,
     /// What is wrong with the others; the first one gives the reason.
     pub faults: Vec<Fault>,
+    /// Whether a good pair stands in for every one that is wrong: then the listener goes on as before.
+    pub stands: bool,
 }
 
 /// A certificate that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Its SDS name.
-    pub name: ir::SecretName,
+    /// What goes out over SDS.
+    pub secret: Arc<ir::Secret>,
     /// The first second since the epoch at which it, or a certificate of its chain, is expired.
     pub expires: i64,
 }
@@ -53,20 +53,22 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
     let gateway = view.gateway(key)?;
     let mut out = TlsOut::default();
     for listener in gateway.listeners.iter().filter(|one| &*one.protocol == "HTTPS") {
-        let mut tls = ListenerTls::default();
+        let mut tls = ListenerTls { stands: true, ..ListenerTls::default() };
         if listener.certificates.is_empty() {
+            tls.stands = false;
             tls.faults.push(Fault::new(
                 "InvalidCertificateRef",
                 "tls.certificateRefs: HTTPS needs at least one certificate",
             ));
         }
-        for reference in &listener.certificates {
+        for (position, reference) in listener.certificates.iter().enumerate() {
             match certificate(view, key, reference) {
-                Ok((secret, expires)) => {
-                    tls.certificates.push(Certificate { name: secret.name.clone(), expires });
-                    out.secrets.insert(secret.name.clone(), Arc::new(secret));
+                Ok(certificate) => tls.certificates.push(certificate),
+                Err((fault, before)) => {
+                    tls.faults.push(fault.at(format!("tls.certificateRefs[{position}]")));
+                    tls.stands &= before.is_some();
+                    tls.certificates.extend(before);
                 }
-                Err(fault) => tls.faults.push(fault),
             }
         }
         out.listeners.insert(listener.name.clone(), tls);
@@ -74,30 +76,51 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
     Some(out)
 }
 
+/// A certificate; or what is wrong with it, and the one before it that goes on where a rotation went wrong.
 fn certificate(
     view: &View<'_>,
     gateway: &ObjectKey,
-    reference: &BackendRef,
-) -> Result<(ir::Secret, i64), Fault> {
+    reference: &ObjectRef,
+) -> Result<Certificate, (Fault, Option<Certificate>)> {
+    let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
+    let secret = find(view, gateway, reference).map_err(|fault| (fault, None))?;
+    let key = &secret.meta.key;
+    usable(&secret).map_err(|message| {
+        let before = secret.before.as_deref().and_then(|before| usable(before).ok());
+        let goes_on = if before.is_some() { "; the pair before it goes on" } else { "" };
+        (invalid(format!("{key}: {message}{goes_on}")), before)
+    })
+}
+
+/// A Secret's pair as it goes out.
+fn usable(secret: &Secret) -> Result<Certificate, String> {
+    let (chain, key, expires) = read_pair(secret)?;
+    let name = format!("{}/{}", secret.meta.key.namespace, secret.meta.key.name).into();
+    let secret = Arc::new(ir::Secret { name, body: SecretBody::Certificate { chain, key } });
+    Ok(Certificate { secret, expires })
+}
+
+/// Whether a Secret holds a certificate and the key to it, in forms that Envoy accepts.
+pub fn holds_pair(secret: &Secret) -> bool {
+    read_pair(secret).is_ok()
+}
+
+/// The Secret behind a reference that is granted.
+fn find(view: &View<'_>, gateway: &ObjectKey, reference: &ObjectRef) -> Result<Arc<Secret>, Fault> {
     let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
     if !reference.group.is_empty() || *reference.kind != *Kind::Secret.as_str() {
         return Err(invalid(format!(
-            "certificateRef {}/{} {}: expected a Secret of the core group",
-            reference.group, reference.kind, reference.name
+            "{} {}: expected a Secret of the core group",
+            named(&reference.group, &reference.kind),
+            reference.name
         )));
     }
     let from = RefFrom { kind: Kind::Gateway, namespace: &gateway.namespace };
-    let secret: Arc<Secret> = resolve_ref(view, &from, reference.namespace.as_ref(), &reference.name)
-        .map_err(|error| match error {
-            RefError::NotPermitted { .. } => Fault::new("RefNotPermitted", error.to_string()),
-            RefError::NotFound(_) => invalid(error.to_string()),
-        })?
-        .into_inner();
-    let key = &secret.meta.key;
-    let (chain, private, expires) =
-        read_pair(&secret).map_err(|message| invalid(format!("{key}: {message}")))?;
-    let name = format!("{}/{}", key.namespace, key.name).into();
-    Ok((ir::Secret { name, body: SecretBody::Certificate { chain, key: private } }, expires))
+    let found = resolve_ref(view, &from, reference.namespace.as_ref(), &reference.name);
+    found.map(Granted::into_inner).map_err(|error| match error {
+        RefError::NotPermitted { .. } => Fault::new("RefNotPermitted", error.to_string()),
+        RefError::NotFound(_) => invalid(error.to_string()),
+    })
 }
 
 /// The chain and key as PEM and the moment of expiry, after everything that Envoy would reject has been checked.

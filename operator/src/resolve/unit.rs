@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use portolan_xds::ir::{self, VirtualHostKey};
 
-use super::{AttachOut, ChainsOut, ClassOut, ClusterId, ListenersOut, RouteOut, TlsOut, host::HostOut};
+use super::{
+    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, RouteOut, TlsOut,
+    host::HostOut,
+};
 use crate::model::ObjectKey;
 
 /// A memoised unit of resolving. The order of the variants is the order of stages: a unit reads outputs of earlier
@@ -15,6 +18,10 @@ pub enum Unit {
     Class(ObjectKey),
     /// A Gateway's listeners: validity, conflicts, tables. Reads no Secret.
     Listeners(ObjectKey),
+    /// What a Gateway asks of its fleet.
+    Fleet(ObjectKey),
+    /// How a Gateway validates clients.
+    Frontend(ObjectKey),
     /// A Gateway's certificates.
     Tls(ObjectKey),
     /// A route's rules, the same for every parent.
@@ -40,6 +47,10 @@ pub enum Output {
     Class(Arc<ClassOut>),
     /// Of [`Unit::Listeners`].
     Listeners(Arc<ListenersOut>),
+    /// Of [`Unit::Fleet`].
+    Fleet(Arc<FleetPlan>),
+    /// Of [`Unit::Frontend`].
+    Frontend(Arc<FrontendOut>),
     /// Of [`Unit::Tls`].
     Tls(Arc<TlsOut>),
     /// Of [`Unit::Route`].

@@ -20,7 +20,7 @@ use portolan_xds::{
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Hub, Input, Keep, Standing, Wanted, progress::Progress};
+use super::{Hub, Input, Keep, Standing, Wanted, pairs, progress::Progress};
 use crate::{
     metrics::Metrics,
     model::{Kind, ObjectKey},
@@ -140,7 +140,7 @@ impl Core {
 
     /// Takes in changed objects.
     fn take(&mut self, batch: Option<Batch>) {
-        let Some(batch) = batch else { return };
+        let Some(mut batch) = batch else { return };
         self.problems = batch.problems;
         if batch.changes.is_empty() {
             return;
@@ -149,6 +149,7 @@ impl Core {
         let gateways_touched =
             batch.changes.iter().any(|(key, _)| matches!(key.kind, Kind::Gateway | Kind::GatewayClass));
         let count = batch.changes.len();
+        pairs::remember(&mut batch.changes, self.engine.world());
         let resolved = self.engine.apply(batch.changes);
         self.metrics.on_resolved(count, resolved.units_run, started.elapsed());
         self.follow(resolved, batch.seen);

@@ -15,6 +15,7 @@
 mod core;
 mod hub;
 mod keep;
+mod pairs;
 mod progress;
 mod standing;
 

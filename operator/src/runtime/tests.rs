@@ -90,9 +90,7 @@ impl Rig {
         rig.apply(BASE);
         rig.apply(yaml);
         rig.handle.synced().unwrap();
-        let placement = Placement {
-            ports: [((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))].into_iter().collect(),
-        };
+        let placement = Placement::bound([((80, Transport::Tcp), Ok(vec![([127, 0, 0, 1], 80).into()]))]);
         rig.handle.placed(web(), Some(placement)).unwrap();
         rig.handle.ask(|_| ()).await.unwrap();
         let server = AdsServer::new(Arc::clone(rig.handle.hub()), ServerConfig::default());

@@ -173,7 +173,7 @@ impl FleetTask {
         let ports = assigned.into_iter().map(|(port, bound)| {
             (port, bound.map(|address| vec![address]).map_err(|error| error.to_string()))
         });
-        let placement = Placement { ports: ports.collect() };
+        let placement = Placement::bound(ports);
         if self.placed.get(gateway) == Some(&placement) {
             return;
         }

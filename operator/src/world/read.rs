@@ -17,7 +17,7 @@ pub enum Read {
     SlicesOf(Arc<str>, Arc<str>),
     /// The output of an earlier unit.
     Output(Unit),
-    /// Which routes share a virtual host, and what its listeners want of it.
+    /// Which routes share a virtual host, their rules, and what its listeners want of it.
     MembersOf(VirtualHostKey),
     /// Which addresses a Gateway's ports got.
     Placement(ObjectKey),

@@ -69,6 +69,9 @@ pub enum ChainTraffic {
         /// The RouteConfiguration's name.
         routes: RouteTableName,
     },
+    /// Nothing: connections are closed at once. A listener that cannot be served keeps its server name from a chain
+    /// with a wider one.
+    Closed,
 }
 
 /// Terminating TLS.

@@ -15,6 +15,7 @@ use portolan_xds_proto::envoy::config::listener::v3::{
 use portolan_xds_proto::envoy::extensions::filters::http::cors::v3::Cors;
 use portolan_xds_proto::envoy::extensions::filters::http::router::v3::Router;
 use portolan_xds_proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use portolan_xds_proto::envoy::extensions::filters::network::direct_response::v3::Config as DirectResponse;
 use portolan_xds_proto::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds,
     http_connection_manager::{
@@ -97,22 +98,31 @@ fn tls_inspector() -> ListenerFilter {
 }
 
 fn filter_chain(chain: &FilterChain, listener: &Listener) -> ProtoChain {
-    let ChainTraffic::Http { routes } = &chain.traffic;
+    let filter = match &chain.traffic {
+        ChainTraffic::Http { routes } => network_filter(
+            "envoy.filters.network.http_connection_manager",
+            portolan_xds_proto::any(&connection_manager(routes, listener)),
+        ),
+        // An answer of no bytes: the connection is closed before it says anything.
+        ChainTraffic::Closed => network_filter(
+            "envoy.filters.network.direct_response",
+            portolan_xds_proto::any(&DirectResponse::default()),
+        ),
+    };
     ProtoChain {
         name: chain.name.to_string(),
         filter_chain_match: chain.server_name.as_ref().map(|name| FilterChainMatch {
             server_names: vec![name.to_string()],
             ..FilterChainMatch::default()
         }),
-        filters: vec![Filter {
-            name: "envoy.filters.network.http_connection_manager".to_owned(),
-            config_type: Some(filter::ConfigType::TypedConfig(portolan_xds_proto::any(&connection_manager(
-                routes, listener,
-            )))),
-        }],
+        filters: vec![filter],
         transport_socket: chain.tls.as_ref().map(terminate),
         ..ProtoChain::default()
     }
+}
+
+fn network_filter(name: &str, config: Any) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
 fn connection_manager(routes: &str, listener: &Listener) -> HttpConnectionManager {

@@ -447,6 +447,10 @@ fn listeners() {
         chain("wildcard", Some("*.app.test"), tls(validate(true))),
         chain("exact", Some("a.app.test"), tls(validate(false))),
         chain("any", None, tls(None)),
+        Arc::new(FilterChain {
+            traffic: ChainTraffic::Closed,
+            ..FilterChain::clone(&chain("closed", Some("closed.app.test"), None))
+        }),
     ];
     let one = listener(&listens(chains.clone()));
     let other = listener(&listens(chains.into_iter().rev().collect()));

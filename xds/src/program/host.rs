@@ -153,7 +153,9 @@ impl Host {
                 continue;
             }
             let mut bytes = BytesMut::with_capacity(group.iter().map(|one| one.bytes.len()).sum());
-            group.iter().for_each(|one| bytes.extend_from_slice(&one.bytes));
+            for one in group.iter() {
+                bytes.extend_from_slice(&one.bytes);
+            }
             let bytes = bytes.freeze();
             move_to(group, &bytes, 0);
             pieces.push(Piece::new(bytes));
@@ -195,7 +197,7 @@ fn is_exactly(piece: &Piece, routes: &[Encoded]) -> bool {
 fn begins_piece(route: &Route) -> bool {
     let rank = &route.rank;
     let place = format!("{}/{}/{}/{}", rank.object.1, rank.object.0, rank.rule, rank.matching);
-    xxh3_64(place.as_bytes()) % ROUTES_PER_PIECE == 0
+    xxh3_64(place.as_bytes()).is_multiple_of(ROUTES_PER_PIECE)
 }
 
 /// The routes of a host, with those that are put back replaced by what was acknowledged.
@@ -224,7 +226,7 @@ fn served<'a>(
 fn compare(before: &VirtualHost, after: &VirtualHost) -> Vec<OriginChange> {
     let mut changes: HashMap<&Origin, OriginChange> = HashMap::new();
     let (mut old, mut new) = (before.routes.iter().peekable(), after.routes.iter().peekable());
-    let mut changed = |origin| {
+    let mut note = |origin| {
         changes.entry(origin).or_insert_with(|| OriginChange {
             origin: origin.clone(),
             before: None,
@@ -235,23 +237,25 @@ fn compare(before: &VirtualHost, after: &VirtualHost) -> Vec<OriginChange> {
         match (old.peek(), new.peek()) {
             (None, None) => break,
             (Some(one), Some(other)) if Arc::ptr_eq(one, other) || one == other => {
-                (old.next(), new.next());
+                old.next();
+                new.next();
             }
             (Some(one), Some(other)) if one.rank == other.rank => {
-                changed(&one.origin);
-                changed(&other.origin);
-                (old.next(), new.next());
+                note(&one.origin);
+                note(&other.origin);
+                old.next();
+                new.next();
             }
             (Some(one), Some(other)) if one.rank < other.rank => {
-                changed(&one.origin);
+                note(&one.origin);
                 old.next();
             }
             (_, Some(other)) => {
-                changed(&other.origin);
+                note(&other.origin);
                 new.next();
             }
             (Some(one), None) => {
-                changed(&one.origin);
+                note(&one.origin);
                 old.next();
             }
         }

@@ -50,7 +50,7 @@ pub(super) fn routes_key(table: &RouteTableName, domain: &Arc<str>, origin: &Ori
 }
 
 fn begins_run(domain: &str) -> bool {
-    xxh3_64(domain.as_bytes()) % HOSTS_PER_RUN == 0
+    xxh3_64(domain.as_bytes()).is_multiple_of(HOSTS_PER_RUN)
 }
 
 impl Table {
@@ -160,7 +160,9 @@ fn copy_together(small: &mut Vec<&mut Host>) -> Option<Piece> {
         return None;
     }
     let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    for part in &parts {
+        bytes.extend_from_slice(part);
+    }
     let (bytes, mut start) = (bytes.freeze(), 0);
     for (host, part) in small.drain(..).zip(parts) {
         let end = start + part.len();

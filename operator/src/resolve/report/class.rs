@@ -3,7 +3,7 @@
 use super::{ClassReport, FeatureReport, Judge};
 use crate::{
     model::ObjectKey,
-    resolve::{Engine, Environment, Fault, features},
+    resolve::{Engine, Environment, Fault, features, fleet},
 };
 
 impl Engine {
@@ -11,12 +11,7 @@ impl Engine {
         let class = self.state.class(key)?;
         let environment = &self.state.environment;
         let judge = Judge(class.generation);
-        let parameters = class.has_parameters.then(|| {
-            Fault::new(
-                "InvalidParameters",
-                "parametersRef: no kind of parameters is supported yet; remove the field",
-            )
-        });
+        let parameters = class.parameters.as_ref().map(fleet::no_parameters);
         let accepted = ("Accepted", "Portolan serves this class");
         let version =
             ("SupportedVersion", "the installed Gateway API CRDs are of a release that Portolan knows");

@@ -1,48 +1,39 @@
 //! Status of Gateways.
 
-use std::collections::BTreeSet;
-
-use super::{AddressReport, GatewayReport, Judge, Programmed, Status};
+use super::{Condition, GatewayReport, Judge, ListenerReport, Programmed, Status};
 use crate::{
     model::ObjectKey,
-    resolve::{Engine, Unit},
+    resolve::{Engine, FleetPlan, Unit},
 };
 
 impl Engine {
     pub(super) fn gateway_report(&self, key: &ObjectKey, programmed: &Programmed) -> Option<GatewayReport> {
         let out = self.state.listeners(key)?;
+        let plan = self.state.fleet(key)?;
         let judge = Judge(out.generation);
-        let listeners: Vec<_> =
-            out.listeners.iter().map(|one| self.listener_report(key, out, one, programmed)).collect();
-        let bad: Vec<&str> =
-            out.listeners.iter().filter(|one| one.fault.is_some()).map(|one| &*one.name).collect();
-        let accepted = if bad.is_empty() {
-            judge.yes("Accepted", "Accepted", "the Gateway is accepted")
-        } else {
-            let message = format!("listeners that are not accepted: {}", bad.join(", "));
-            if bad.len() < out.listeners.len() {
-                judge.yes("Accepted", "ListenersNotValid", message)
-            } else {
-                judge.no("Accepted", "ListenersNotValid", message)
-            }
-        };
-        let served = listeners.iter().any(|one| {
-            !one.conditions
-                .iter()
-                .any(|condition| condition.reason == "Invalid" || condition.reason == "PortUnavailable")
-        });
-        let condition = if accepted.status == Status::False || !served {
+        let (listeners, served): (Vec<_>, Vec<_>) =
+            out.listeners.iter().map(|one| self.listener_report(key, out, one, programmed)).unzip();
+        let accepted = accepted(&judge, plan, &listeners);
+        let (addresses, fault) = self.addresses(key, plan);
+        let condition = if accepted.status == Status::False {
+            judge.no("Programmed", "Invalid", "the Gateway is not accepted")
+        } else if !served.contains(&true) {
             judge.no("Programmed", "Invalid", "no listener can be served")
+        } else if let Some(fault) = fault {
+            judge.no("Programmed", fault.reason, fault.message)
         } else {
             judge.programmed("Programmed", programmed)
         };
-        let addresses: BTreeSet<AddressReport> = self
-            .bound(key)
-            .into_iter()
-            .map(|address| AddressReport { type_: "IPAddress", value: address.ip().to_string() })
-            .collect();
-        let addresses = addresses.into_iter().collect();
-        Some(GatewayReport { addresses, conditions: vec![accepted, condition], listeners })
+        let mut conditions = vec![accepted, condition];
+        if self.state.frontend(key).is_some_and(|frontend| frontend.insecure()) {
+            // Only there while it is true (GatewayConditionInsecureFrontendValidationMode).
+            conditions.push(judge.yes(
+                "InsecureFrontendValidationMode",
+                "ConfigurationChanged",
+                "tls.frontend: AllowInsecureFallback lets clients in without a valid certificate",
+            ));
+        }
+        Some(GatewayReport { addresses, conditions, listeners })
     }
 
     /// The routes on a Gateway that use a Service as a backend. Looks at every unit: for rare questions.
@@ -58,18 +49,25 @@ impl Engine {
         };
         routes.filter(uses).cloned().collect()
     }
+}
 
-    /// Where a Gateway's ports are bound, or why they are not.
-    pub fn placement(&self, gateway: &ObjectKey) -> Option<&crate::resolve::Placement> {
-        self.state.placement(gateway)
+fn accepted(judge: &Judge, plan: &FleetPlan, listeners: &[ListenerReport]) -> Condition {
+    if let Some(fault) = &plan.fault {
+        return judge.no("Accepted", fault.reason, fault.message.clone());
     }
+    let (good, bad): (Vec<&ListenerReport>, Vec<_>) = listeners.iter().partition(|one| is_accepted(one));
+    if bad.is_empty() {
+        return judge.yes("Accepted", "Accepted", "the Gateway is accepted");
+    }
+    let names = |list: &[&ListenerReport]| list.iter().map(|one| &*one.name).collect::<Vec<_>>().join(", ");
+    let message = format!("listeners that are not accepted: {}", names(&bad));
+    if good.is_empty() {
+        judge.no("Accepted", "ListenersNotValid", message)
+    } else {
+        judge.yes("Accepted", "ListenersNotValid", format!("{message}; accepted: {}", names(&good)))
+    }
+}
 
-    /// The socket addresses that a Gateway got, sorted.
-    pub fn bound(&self, gateway: &ObjectKey) -> Vec<std::net::SocketAddr> {
-        let placement = self.state.placement(gateway);
-        let ports = placement.into_iter().flat_map(|placement| placement.ports.values().flatten().flatten());
-        let mut bound: Vec<_> = ports.copied().collect();
-        bound.sort_unstable();
-        bound
-    }
+fn is_accepted(listener: &ListenerReport) -> bool {
+    listener.conditions.iter().any(|one| one.type_ == "Accepted" && one.status == Status::True)
 }

@@ -9,24 +9,31 @@ use crate::{
 };
 
 impl Engine {
+    /// The report of a listener, and whether proxies are to serve it.
     pub(super) fn listener_report(
         &self,
         key: &ObjectKey,
         out: &ListenersOut,
         one: &ListenerOut,
         programmed: &Programmed,
-    ) -> ListenerReport {
+    ) -> (ListenerReport, bool) {
         let judge = Judge(out.generation);
         let tls = self.state.tls(key).and_then(|tls| tls.listeners.get(&one.name));
+        let check = self.state.frontend(key).filter(|_| one.tls).and_then(|frontend| frontend.on(one.port));
+        let refusal = check.and_then(|check| check.refusal());
+        let authorities_fault = check.and_then(|check| check.faults.first());
         let certificate_fault = tls.and_then(|tls| tls.faults.first());
         let port = (one.port, Transport::Tcp);
         let unavailable = self.state.chains(key).and_then(|chains| chains.unavailable.get(&port));
-        let accepted = one.fault.as_ref().or(unavailable);
-        let unresolved = one.invalid_kinds.as_ref().or(certificate_fault);
+        let accepted = one.fault.as_ref().or(unavailable).or(refusal.as_ref());
+        let unresolved = one.invalid_kinds.as_ref().or(certificate_fault).or(authorities_fault);
         let mut conditions = vec![
             judge.of("Accepted", accepted, ("Accepted", "the listener is accepted")),
             match (accepted, certificate_fault) {
                 (Some(_), _) => judge.no("Programmed", "Invalid", "the listener is not accepted"),
+                (None, Some(_)) if tls.is_some_and(|tls| tls.stands) => {
+                    judge.no("Programmed", "Invalid", "the listener goes on with the certificates before")
+                }
                 (None, Some(_)) => {
                     judge.no("Programmed", "Invalid", "the listener's certificates cannot be used")
                 }
@@ -46,12 +53,14 @@ impl Engine {
         }
         conditions.extend(tls.and_then(|tls| expired(&judge, tls, self.state.now)));
         let counts = self.effects.attached.get(key);
-        ListenerReport {
+        let served = accepted.is_none() && certificate_fault.is_none();
+        let report = ListenerReport {
             name: one.name.clone(),
             attached_routes: counts.and_then(|counts| counts.get(&one.name)).copied().unwrap_or(0),
             supported_kinds: one.kinds.clone(),
             conditions,
-        }
+        };
+        (report, served)
     }
 }
 
@@ -63,7 +72,7 @@ fn expired(judge: &Judge, tls: &ListenerTls, now: i64) -> Option<Condition> {
         .map(|one| {
             let moment = jiff::Timestamp::from_second(one.expires.saturating_sub(1));
             let moment = moment.map_or_else(|_| String::new(), |moment| format!(" at {moment}"));
-            format!("the certificate of Secret/{} expired{moment}", one.name)
+            format!("the certificate of Secret/{} expired{moment}", one.secret.name)
         })
         .collect();
     let message = format!("{}: clients will refuse it", named.join("; "));

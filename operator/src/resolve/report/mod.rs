@@ -102,6 +102,13 @@ pub struct AddressReport {
     pub value: String,
 }
 
+impl AddressReport {
+    /// Of an IP address.
+    pub fn ip(address: std::net::IpAddr) -> Self {
+        Self { type_: "IPAddress", value: address.to_string() }
+    }
+}
+
 /// ListenerStatus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

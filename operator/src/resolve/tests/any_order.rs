@@ -1,5 +1,7 @@
 //! The promise of incremental resolving: any events in any order end in what a fresh resolve gives.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -14,10 +16,25 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
             8080 + index
         )));
     }
+    let certificate = certificate_secret("c", "a.org");
+    all.extend(objects(&certificate));
+    for mode in ["AllowValidOnly", "AllowInsecureFallback"] {
+        all.extend(objects(&format!(
+            "kind: Gateway\nmetadata: {{name: tls, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  tls: {{frontend: {{default: {{validation: {{mode: {mode}, caCertificateRefs: [{{kind: ConfigMap, group: '', name: ca, namespace: other}}]}}}}}}}}\n  listeners: [{{name: a, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}}}, {{name: b, port: 443, hostname: b.example.com, protocol: HTTPS, tls: {{certificateRefs: [{{name: d}}]}}}}]"
+        )));
+    }
+    for text in ["", &rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem()] {
+        let text = serde_json::to_string(text).unwrap();
+        all.extend(objects(&format!(
+            "kind: ConfigMap\nmetadata: {{name: ca, namespace: other}}\ndata: {{ca.crt: {text}}}"
+        )));
+    }
+    all.extend(objects("kind: ReferenceGrant\nmetadata: {name: ca, namespace: other}\nspec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}], to: [{group: '', kind: ConfigMap}]}"));
     for name in ["r1", "r2"] {
         for host in ["a.example.com", "'*.example.com'", "b.example.com"] {
             for backend in ["name: blue", "name: db, namespace: other"] {
-                all.extend(objects(&http_route(
+                all.extend(objects(&http_route_on(
+                    &["web", "tls"],
                     name,
                     &format!("  hostnames: [{host}]\n  rules: [{{backendRefs: [{{{backend}, port: 80}}]}}]"),
                 )));
@@ -38,18 +55,26 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
     all
 }
 
+type Change = (ObjectKey, Option<Object>);
+
+static UNIVERSE: LazyLock<Vec<Change>> = LazyLock::new(universe);
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any events in any order and any batches end in what a fresh resolve of the final objects gives.
+    /// Any events in any order and any batches, from nothing or from everything, end in what a fresh resolve of the
+    /// final objects gives.
     #[test]
-    fn incremental_equals_fresh(steps in prop::collection::vec((0usize..1000, any::<bool>()), 1..60)) {
-        let universe = universe();
+    fn incremental_equals_fresh(
+        everything in any::<bool>(),
+        steps in prop::collection::vec((0usize..10_000, any::<bool>()), 1..60),
+    ) {
         let mut rig = Rig::default();
         let mut last: BTreeMap<ObjectKey, Option<Object>> = BTreeMap::new();
-        let mut batch = Vec::new();
+        let mut batch: Vec<Change> = UNIVERSE.iter().filter(|(_, object)| everything && object.is_some()).cloned().collect();
+        last.extend(batch.iter().cloned());
         for (pick, flush) in steps {
-            let (key, object) = universe[pick % universe.len()].clone();
+            let (key, object) = UNIVERSE[pick % UNIVERSE.len()].clone();
             last.insert(key.clone(), object.clone());
             batch.push((key, object));
             if flush {
@@ -65,6 +90,7 @@ proptest! {
         for key in last.keys() {
             let programmed = |_: &ObjectKey, _: &ObjectKey| Programmed::Yes;
             prop_assert_eq!(rig.engine.report(key, &programmed), fresh.engine.report(key, &programmed));
+            prop_assert_eq!(rig.engine.fleet_plan(key), fresh.engine.fleet_plan(key));
         }
     }
 }

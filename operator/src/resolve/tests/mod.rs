@@ -8,6 +8,9 @@ use serde_json::Value;
 mod any_order;
 mod attachment;
 mod cost;
+mod crowd;
+mod fleet;
+mod frontend;
 mod listeners;
 mod references;
 mod rules;
@@ -110,7 +113,7 @@ impl Rig {
         self.take(resolved);
         for (gateway, ports) in self.engine.wanted_ports() {
             let address = |port: (u16, Transport)| (port, Ok(vec![([127, 0, 0, 1], port.0).into()]));
-            let placement = Placement { ports: ports.into_iter().map(address).collect() };
+            let placement = Placement::bound(ports.into_iter().map(address));
             let resolved = self.engine.place(&gateway, Some(placement));
             for (gateway, delta) in &resolved.deltas {
                 self.told.entry(gateway.clone()).or_default().take(delta);
@@ -176,8 +179,14 @@ fn is((found, why): (String, String), status: &str, reason: &str) {
 }
 
 fn http_route(name: &str, rest: &str) -> String {
+    http_route_on(&["web"], name, rest)
+}
+
+fn http_route_on(gateways: &[&str], name: &str, rest: &str) -> String {
+    let parents: Vec<String> = gateways.iter().map(|name| format!("{{name: {name}}}")).collect();
+    let parents = parents.join(", ");
     format!(
-        "kind: HTTPRoute\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  parentRefs: [{{name: web}}]\n{rest}"
+        "kind: HTTPRoute\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  parentRefs: [{parents}]\n{rest}"
     )
 }
 

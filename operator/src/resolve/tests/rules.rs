@@ -76,7 +76,7 @@ fn one_bad_rule_is_dropped_and_the_others_stay() {
     let (status, reason, message) =
         rig.condition(Kind::HttpRoute, "a", "/parents/0/conditions", "PartiallyInvalid");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "UnsupportedValue"));
-    assert!(message.starts_with("Dropped Rule: rules[0]: path: \"(\""), "{message}");
+    assert!(message.starts_with("Dropped Rule: rules[0]: matches[0].path: \"(\""), "{message}");
     assert_eq!(rig.web().host("default/web/80", "*").unwrap().routes.len(), 1);
 }
 

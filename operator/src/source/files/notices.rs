@@ -219,7 +219,7 @@ mod tests {
             Ok(work) => (work.paths.unwrap_or_default(), true),
             Err(None) => (Vec::new(), false),
             Err(Some(_)) => {
-                let work = pending.take(now + Duration::from_secs(59)).expect("something waits");
+                let work = pending.take(now + Duration::from_mins(1)).expect("something waits");
                 (work.paths.unwrap_or_default(), false)
             }
         }

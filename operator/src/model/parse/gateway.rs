@@ -1,0 +1,141 @@
+//! GatewayClasses, Gateways and their listeners.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::lift;
+use crate::model::{
+    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSpec, Meta,
+    ObjectRef, ParametersRef, RouteKind, Selector, TlsMode, Validation,
+};
+
+pub(super) fn gateway_class(meta: Meta, spec: &Value) -> Result<GatewayClass, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        controller_name: Arc<str>,
+        parameters_ref: Option<ParametersRef>,
+    }
+    let raw: Raw = lift(spec)?;
+    Ok(GatewayClass { meta, controller: raw.controller_name, parameters: raw.parameters_ref })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawListener {
+    name: Arc<str>,
+    port: u16,
+    protocol: Arc<str>,
+    hostname: Option<Arc<str>>,
+    tls: Option<RawTls>,
+    filters: Option<Value>,
+    allowed_routes: Option<RawAllowed>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawTls {
+    #[serde(default)]
+    mode: TlsMode,
+    #[serde(default)]
+    certificate_refs: Vec<ObjectRef>,
+}
+
+#[derive(Deserialize)]
+struct RawAllowed {
+    namespaces: Option<RawFrom>,
+    #[serde(default)]
+    kinds: Vec<RouteKind>,
+}
+
+#[derive(Deserialize)]
+struct RawFrom {
+    from: Option<Arc<str>>,
+    selector: Option<Selector>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawGatewayTls {
+    frontend: Option<RawFrontend>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawFrontend {
+    #[serde(default)]
+    default: RawValidation,
+    #[serde(default)]
+    per_port: Vec<RawPortValidation>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawValidation {
+    validation: Option<Validation>,
+}
+
+#[derive(Deserialize)]
+struct RawPortValidation {
+    port: u16,
+    #[serde(default)]
+    tls: RawValidation,
+}
+
+pub(super) fn gateway(meta: Meta, spec: &Value) -> Result<Gateway, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        gateway_class_name: Arc<str>,
+        #[serde(default)]
+        listeners: Vec<RawListener>,
+        #[serde(default)]
+        addresses: Vec<Address>,
+        #[serde(default)]
+        infrastructure: Infrastructure,
+        #[serde(default)]
+        tls: RawGatewayTls,
+    }
+    let raw: Raw = lift(spec)?;
+    let frontend = raw.tls.frontend.map_or_else(Frontend::default, |raw| Frontend {
+        default: raw.default.validation,
+        per_port: raw.per_port.into_iter().map(|one| (one.port, one.tls.validation)).collect(),
+    });
+    Ok(Gateway {
+        meta,
+        class: raw.gateway_class_name,
+        listeners: raw.listeners.into_iter().map(listener).collect(),
+        addresses: raw.addresses,
+        infrastructure: raw.infrastructure,
+        frontend,
+    })
+}
+
+fn listener(raw: RawListener) -> ListenerSpec {
+    let hostname = match raw.hostname.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some),
+    };
+    let allowed = raw.allowed_routes.map_or_else(AllowedRoutes::default, |allowed| AllowedRoutes {
+        from: allowed.namespaces.map_or(From::Same, |namespaces| match namespaces.from.as_deref() {
+            Some("All") => From::All,
+            Some("Selector") => From::Selector(namespaces.selector.unwrap_or_default()),
+            _ => From::Same,
+        }),
+        kinds: allowed.kinds,
+    });
+    let has_tls = raw.tls.is_some();
+    let (tls_mode, certificates) =
+        raw.tls.map_or((TlsMode::Terminate, Vec::new()), |tls| (tls.mode, tls.certificate_refs));
+    ListenerSpec {
+        name: raw.name,
+        port: raw.port,
+        protocol: raw.protocol,
+        hostname,
+        tls_mode,
+        certificates,
+        has_tls,
+        has_filters: raw.filters.is_some(),
+        allowed,
+    }
+}
