@@ -1,3 +1,4 @@
 //! Tests against real things.
 
+pub mod apiserver;
 pub mod echo;

@@ -3,6 +3,8 @@
 mod check;
 mod load;
 mod logs;
+mod operator;
+mod preflight;
 mod proxy;
 mod render;
 mod standalone;
@@ -60,6 +62,20 @@ enum Command {
         after_help = "Examples:\n  portolan standalone manifests/\n  portolan standalone gateway.yaml routes/ --bind 127.0.0.1 --ports auto\n  portolan standalone manifests/ --admin 127.0.0.1:9900"
     )]
     Standalone(standalone::StandaloneArgs),
+    /// Run the control plane in a cluster: watch its API server, serve proxies, write statuses.
+    ///
+    /// Run it in a pod, two replicas or more; one of them leads. `portolan preflight` tells what it needs.
+    #[command(
+        after_help = "Example:\n  portolan operator --kubeconfig ~/.kube/config --admin 127.0.0.1:9900"
+    )]
+    Operator(operator::OperatorArgs),
+    /// Tell what a cluster lacks before Portolan can be installed in it: CRDs, versions, permissions.
+    ///
+    /// Asks the API server and changes nothing. Exits with 1 if something is missing.
+    #[command(
+        after_help = "Examples:\n  portolan preflight --context staging\n  kubectl exec -n portolan-system deploy/portolan -- portolan preflight --as-operator"
+    )]
+    Preflight(preflight::PreflightArgs),
     /// Show how a running standalone's Gateways and routes stand.
     ///
     /// Exits with 1 if none runs, or several do and no paths are named.
@@ -98,6 +114,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check { paths, output } => check::check(&paths, output),
         Command::Render { paths, gateway } => render::run(&paths, gateway.as_deref()),
         Command::Standalone(args) => standalone::standalone(args),
+        Command::Operator(args) => operator::operator(args),
+        Command::Preflight(args) => preflight::run(args),
         Command::Status { paths, output } => status::status(&paths, output),
         Command::Proxy(args) => proxy::proxy(args),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),

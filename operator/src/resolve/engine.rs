@@ -87,6 +87,8 @@ pub struct Engine {
     readers: HashMap<Read, BTreeSet<Unit>>,
     dirty: BTreeSet<Unit>,
     gateways: BTreeSet<ObjectKey>,
+    /// Objects of kinds that are read by name, which a unit has asked for, there or not.
+    named: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -140,6 +142,30 @@ impl Engine {
     /// Whether a Gateway exists and its class is ours.
     pub fn is_served(&self, gateway: &ObjectKey) -> bool {
         self.state.listeners(gateway).is_some()
+    }
+
+    /// Whether Gateways use a class; nothing for a class that is not ours.
+    pub fn class_in_use(&self, class: &ObjectKey) -> Option<bool> {
+        self.state.class(class)?;
+        let uses = |key: &ObjectKey| match self.world.get(key) {
+            Some(Object::Gateway(gateway)) => gateway.class == class.name,
+            _ => false,
+        };
+        Some(self.gateways.iter().any(uses))
+    }
+
+    /// Secrets and the like that objects of ours refer to, as far as they may: also those that do not exist (yet).
+    pub fn referenced(&self) -> BTreeSet<ObjectKey> {
+        // A Gateway of a foreign class is resolved no further than its own fields, but those may name Secrets.
+        let counts = |unit: &Unit| match unit {
+            Unit::Tls(gateway) => self.is_served(gateway),
+            _ => true,
+        };
+        let read = |key: &&ObjectKey| {
+            let units = self.readers.get(&Read::Object((*key).clone()));
+            units.is_some_and(|units| units.iter().any(counts))
+        };
+        self.named.iter().filter(read).cloned().collect()
     }
 
     /// Units exist because objects exist; the rest of a unit's life follows from reads.
@@ -243,11 +269,19 @@ impl Engine {
                 units.remove(unit);
                 if units.is_empty() {
                     self.readers.remove(gone);
+                    if let Read::Object(key) = gone {
+                        self.named.remove(key);
+                    }
                 }
             }
         }
         for read in reads {
             if old.as_ref().is_none_or(|old| !old.contains(&read)) {
+                if let Read::Object(key) = &read
+                    && key.kind.is_read_by_name()
+                {
+                    self.named.insert(key.clone());
+                }
                 self.readers.entry(read).or_default().insert(unit.clone());
             }
         }

@@ -5,6 +5,7 @@
 //! its removal. What is not valid becomes a [`Problem`], and the last good version of the object stays in force.
 
 pub mod files;
+pub mod kubernetes;
 mod manifest;
 mod problem;
 
