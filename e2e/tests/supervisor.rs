@@ -317,7 +317,7 @@ mod process {
             HostFleet::new(HostConfig {
                 program: program(self.root.path(), self.listen),
                 paths: self.paths.clone(),
-                envoy: envoy_binary(),
+                envoy: Some(envoy_binary()),
                 concurrency: Some(1),
                 drain_time: Duration::from_secs(5),
                 max_detached: Duration::from_mins(10),

@@ -280,7 +280,7 @@ mod tests {
             "portolan_source_changes_total 3",
             "portolan_resolve_units_total 7",
             "portolan_resolve_seconds_count 1",
-            "# UNIT portolan_xds_change_to_sent_seconds seconds",
+            "# UNIT portolan_resolve_seconds seconds",
             "portolan_process_resident_memory_bytes ",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -1,11 +1,12 @@
 //! A folder of manifests over time: edited, broken, repaired, renamed, deleted.
 
 // A test may stop at once.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
@@ -65,7 +66,7 @@ impl Told {
     }
 
     fn problems(&self) -> String {
-        self.problems.iter().map(|problem| format!("{problem}\n")).collect()
+        self.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -94,12 +95,10 @@ impl Watched {
 
     async fn until(&mut self, what: &str, done: impl Fn(&Told) -> bool) {
         while !done(&self.told) {
-            match timeout(LONG, self.batches.recv()).await {
-                Ok(batch) => drop(self.told.take(batch.unwrap())),
-                Err(_) => {
-                    panic!("{what}: not seen; there is {:?}\n{}", self.told.ports(), self.told.problems())
-                }
-            }
+            let Ok(batch) = timeout(LONG, self.batches.recv()).await else {
+                panic!("{what}: not seen; there is {:?}\n{}", self.told.ports(), self.told.problems())
+            };
+            self.told.take(batch.unwrap());
         }
     }
 
@@ -224,5 +223,136 @@ async fn a_single_file_is_followed_through_an_editors_rename_and_kept_when_it_is
     fs::write(watched.path("only.txt"), service("a", 3)).unwrap();
     watched.until_ports(&["a:3"]).await;
     assert_eq!(watched.told.problems(), "");
+    watched.end().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_opens_its_output_long_before_it_writes_removes_nothing() {
+    let mut watched = Watched::new(|folder| {
+        fs::write(folder.join("a.yaml"), service("a", 1)).unwrap();
+        fs::write(folder.join("b.yaml"), service("b", 1)).unwrap();
+        vec![folder.to_owned()]
+    })
+    .await;
+    watched.until_ports(&["a:1", "b:1"]).await;
+    // `kustomize build > a.yaml`: the shell empties the file, then the tool computes.
+    let mut output = fs::File::create(watched.path("a.yaml")).unwrap();
+    fs::write(watched.path("b.yaml"), service("b", 2)).unwrap();
+    watched.until_ports(&["a:1", "b:2"]).await;
+    let text = service("a", 2);
+    let (first, second) = text.split_at(40);
+    output.write_all(first.as_bytes()).unwrap();
+    output.flush().unwrap();
+    fs::write(watched.path("b.yaml"), service("b", 3)).unwrap();
+    watched.until_ports(&["a:1", "b:3"]).await;
+    output.write_all(second.as_bytes()).unwrap();
+    drop(output);
+    watched.until_ports(&["a:2", "b:3"]).await;
+    assert!(watched.told.changes.iter().all(|key| !key.starts_with('-')), "{:?}", watched.told.changes);
+    assert_eq!(watched.told.problems(), "");
+    watched.end().await;
+}
+
+#[tokio::test]
+async fn a_root_that_is_moved_away_and_replaced_is_followed() {
+    let mut watched = Watched::new(|folder| {
+        fs::create_dir(folder.join("conf")).unwrap();
+        fs::create_dir(folder.join("next")).unwrap();
+        fs::write(folder.join("conf/a.yaml"), service("a", 1)).unwrap();
+        fs::write(folder.join("next/a.yaml"), service("a", 2)).unwrap();
+        vec![folder.join("conf")]
+    })
+    .await;
+    watched.until_ports(&["a:1"]).await;
+    fs::rename(watched.path("conf"), watched.path("old")).unwrap();
+    fs::rename(watched.path("next"), watched.path("conf")).unwrap();
+    watched.until_ports(&["a:2"]).await;
+    fs::write(watched.path("conf/a.yaml"), service("a", 3)).unwrap();
+    watched.until_ports(&["a:3"]).await;
+    fs::write(watched.path("old/a.yaml"), service("a", 4)).unwrap();
+    fs::write(watched.path("conf/b.yaml"), service("b", 1)).unwrap();
+    watched.until_ports(&["a:3", "b:1"]).await;
+    watched.end().await;
+}
+
+#[tokio::test]
+async fn a_root_may_come_into_being_later() {
+    let mut watched = Watched::new(|folder| vec![folder.join("not/yet")]).await;
+    watched.until("the problem", |told| told.problems().contains("yet: error: does not exist")).await;
+    fs::create_dir(watched.path("not")).unwrap();
+    fs::create_dir(watched.path("not/yet")).unwrap();
+    fs::write(watched.path("not/yet/a.yaml"), service("a", 1)).unwrap();
+    watched.until_ports(&["a:1"]).await;
+    assert_eq!(watched.told.problems(), "");
+    watched.end().await;
+}
+
+#[tokio::test]
+async fn a_link_to_a_file_elsewhere_is_followed_when_that_file_is_edited() {
+    let mut watched = Watched::new(|folder| {
+        fs::create_dir(folder.join("conf")).unwrap();
+        fs::write(folder.join("elsewhere.yaml"), service("a", 1)).unwrap();
+        symlink("../elsewhere.yaml", folder.join("conf/a.yaml")).unwrap();
+        vec![folder.join("conf")]
+    })
+    .await;
+    watched.until_ports(&["a:1"]).await;
+    fs::write(watched.path("elsewhere.yaml"), service("a", 2)).unwrap();
+    watched.until_ports(&["a:2"]).await;
+    watched.end().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_is_busy_gets_the_end_of_the_story() {
+    let mut watched = Watched::new(|folder| {
+        fs::write(folder.join("a.yaml"), service("a", 1)).unwrap();
+        vec![folder.to_owned()]
+    })
+    .await;
+    // Nobody takes batches while this is written; the channel holds four.
+    for port in 2..200 {
+        fs::write(watched.path("a.yaml"), service("a", port)).unwrap();
+        fs::write(watched.path(&format!("b{port}.yaml")), service("b", port)).unwrap();
+    }
+    watched.until("the last port", |told| told.ports().first().is_some_and(|port| port == "a:199")).await;
+    watched.until("all problems", |told| told.problems.len() == 197).await;
+    watched.end().await;
+}
+
+#[tokio::test]
+async fn whatever_happens_to_a_folder_the_watcher_ends_where_a_fresh_look_does() {
+    let mut watched = Watched::new(|folder| {
+        fs::create_dir(folder.join("sub")).unwrap();
+        vec![folder.to_owned()]
+    })
+    .await;
+    // A small generator of numbers: the same history every time.
+    let mut state = 7_u32;
+    let mut pick = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % below
+    };
+    let places = ["a.yaml", "b.yaml", "sub/c.yaml", "sub2/c.yaml", "z.json"];
+    for _ in 0..300 {
+        let (from, to) = (watched.path(places[pick(5) as usize]), watched.path(places[pick(5) as usize]));
+        match pick(8) {
+            0 => drop(fs::remove_file(&from)),
+            1 => drop(fs::rename(&from, &to)),
+            2 => drop(fs::rename(watched.path("sub"), watched.path("sub2"))),
+            3 => drop(fs::rename(watched.path("sub2"), watched.path("sub"))),
+            4 => drop(fs::create_dir(watched.path("sub2"))),
+            _ => {
+                let name = ["k", "l", "m"][pick(3) as usize];
+                drop(fs::write(&from, service(name, u16::try_from(1 + pick(9)).unwrap())));
+            }
+        }
+        if pick(4) == 0 {
+            tokio::time::sleep(Duration::from_millis(u64::from(pick(20)))).await;
+        }
+    }
+    let mut fresh = Told::default();
+    fresh.take(Files::new([watched.folder.path()]).scan());
+    let (ports, problems) = (fresh.ports(), fresh.problems());
+    watched.until("the end", |told| told.ports() == ports && told.problems() == problems).await;
     watched.end().await;
 }

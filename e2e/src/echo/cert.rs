@@ -73,6 +73,15 @@ impl Authority {
         self.issue(params(hosts, name)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// A certificate for a server that expired at the end of the year before last.
+    pub fn expired_server(&self, hosts: &[String]) -> Result<Pair, CertError> {
+        let name = hosts.first().map_or("server", String::as_str);
+        let mut params = params(hosts, name)?;
+        params.not_before = rcgen::date_time_ymd(this_year() - 3, 1, 1);
+        params.not_after = rcgen::date_time_ymd(this_year() - 1, 1, 1);
+        self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     /// A certificate for a client of that common name (also its DNS name).
     pub fn client(&self, name: &str) -> Result<Pair, CertError> {
         self.issue(params(&[name.to_owned()], name)?, ExtendedKeyUsagePurpose::ClientAuth)

@@ -1,8 +1,8 @@
 //! The command line: arguments in, text and exit codes out. Everything that decides lives in the library's other modules.
 
 mod check;
-mod load;
 mod logs;
+mod manifests;
 mod operator;
 mod preflight;
 mod proxy;
@@ -14,6 +14,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -79,7 +80,9 @@ enum Command {
     /// Show how a running standalone's Gateways and routes stand.
     ///
     /// Exits with 1 if none runs, or several do and no paths are named.
-    #[command(after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml")]
+    #[command(
+        after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml\n  portolan status manifests/ --wait 30"
+    )]
     Status {
         /// The paths that the standalone was given.
         #[arg(value_name = "PATH")]
@@ -87,6 +90,10 @@ enum Command {
         /// How to show it.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
+        /// Wait until a standalone runs and every Gateway and route is programmed, at most this long. Exits with 1 if that
+        /// does not come.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
     },
     /// Supervise the Envoy of one Gateway. Standalone and operator start it; people rarely do.
     #[command(
@@ -116,7 +123,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Standalone(args) => standalone::standalone(args),
         Command::Operator(args) => operator::operator(args),
         Command::Preflight(args) => preflight::run(args),
-        Command::Status { paths, output } => status::status(&paths, output),
+        Command::Status { paths, output, wait } => {
+            status::status(&paths, output, wait.map(Duration::from_secs))
+        }
         Command::Proxy(args) => proxy::proxy(args),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),
     };

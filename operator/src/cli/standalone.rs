@@ -58,6 +58,10 @@ pub(super) struct StandaloneArgs {
     /// Envoy's log level; its log is in the state folder.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["trace", "debug", "info", "warning", "error", "critical", "off"])]
     envoy_log_level: String,
+    /// Start no Envoy. Ports are placed and configuration is served on each Gateway's xDS socket, for a proxy or a test
+    /// client that you run yourself.
+    #[arg(long)]
+    no_proxies: bool,
     #[command(flatten)]
     logs: logs::LogArgs,
 }
@@ -79,6 +83,7 @@ pub(super) fn standalone(args: StandaloneArgs) -> io::Result<bool> {
         drain_time: Duration::from_secs(args.drain_time),
         max_detached: Duration::from_secs(args.max_detached),
         envoy_log_level: args.envoy_log_level,
+        proxies: !args.no_proxies,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(run(options, |paths| {

@@ -163,8 +163,8 @@ pub async fn check(path: &Path) -> Result<Version, EnvoyError> {
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(found) = parse(&text) else {
         let errors = String::from_utf8_lossy(&output.stderr);
-        let said = format!("`--version` said {:?}", format!("{}{}", text.trim(), errors.trim()));
-        return Err(unusable(said));
+        let first = text.lines().chain(errors.lines()).find(|line| !line.trim().is_empty());
+        return Err(unusable(format!("`--version` said {:?}", first.unwrap_or_default())));
     };
     if (found.major, found.minor) < OLDEST {
         return Err(EnvoyError::Old { path: path.to_owned(), found });

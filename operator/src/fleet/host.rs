@@ -41,8 +41,8 @@ pub struct HostConfig {
     pub program: PathBuf,
     /// Where everything of this standalone is.
     pub paths: StatePaths,
-    /// The Envoy binary.
-    pub envoy: PathBuf,
+    /// The Envoy binary. Nothing is started without one; what runs already is attached to and stopped as ever.
+    pub envoy: Option<PathBuf>,
     /// Envoy's worker threads; one per processor if absent.
     pub concurrency: Option<u32>,
     /// How long a stop waits for connections to end by themselves.
@@ -99,6 +99,8 @@ pub enum Ensured {
         /// Its process id.
         pid: u32,
     },
+    /// No proxy runs, and this fleet starts none.
+    NotStarted,
     /// The proxy ended again and again; it is started at the next call after that long.
     Waiting {
         /// How long to wait.
@@ -143,7 +145,7 @@ impl HostFleet {
     /// A fleet without any proxy yet.
     pub fn new(mut config: HostConfig) -> Self {
         // Proxies run in another folder than we do.
-        for path in [&mut config.program, &mut config.envoy] {
+        for path in [&mut config.program].into_iter().chain(&mut config.envoy) {
             if let Ok(absolute) = std::path::absolute(&*path) {
                 *path = absolute;
             }
@@ -206,11 +208,12 @@ impl HostFleet {
             proxy.running = Some(Running { process, since: now });
             return Ok(if known { Ensured::Running { pid } } else { Ensured::Attached { pid } });
         }
+        let Some(envoy) = &self.config.envoy else { return Ok(Ensured::NotStarted) };
         let wait = proxy.not_before.saturating_duration_since(now);
         if !wait.is_zero() {
             return Ok(Ensured::Waiting { wait });
         }
-        match start(&self.config, gateway, &folder) {
+        match start(&self.config, envoy, gateway, &folder) {
             Ok(process) => {
                 let pid = process.pid;
                 proxy.running = Some(Running { process, since: now });
@@ -292,7 +295,12 @@ pub fn status(folder: &Path) -> FleetStatus {
     FleetStatus { ready, pid, restarts: report.restarts, message }
 }
 
-fn start(config: &HostConfig, gateway: &GatewayName, folder: &Path) -> Result<ProcessId, HostError> {
+fn start(
+    config: &HostConfig,
+    envoy: &Path,
+    gateway: &GatewayName,
+    folder: &Path,
+) -> Result<ProcessId, HostError> {
     private_folder(folder)?;
     super::files::write_private(&folder.join(GATEWAY_FILE), format!("{gateway}\n").as_bytes())?;
     remove(&folder.join(STATUS_FILE))?;
@@ -311,7 +319,7 @@ fn start(config: &HostConfig, gateway: &GatewayName, folder: &Path) -> Result<Pr
         .arg("--state-dir")
         .arg(folder)
         .arg("--envoy")
-        .arg(&config.envoy)
+        .arg(envoy)
         .args(["--drain-time", &config.drain_time.as_secs().to_string()])
         .args(["--max-detached", &config.max_detached.as_secs().to_string()])
         .args(["--log-level", &config.log_level]);

@@ -79,7 +79,7 @@ pub enum AddressPolicy {
 pub enum PortError {
     /// Another process listens there.
     #[error(
-        "{address} ({transport:?}) is in use by another process; stop it, or choose another port or --bind address"
+        "{transport} {address} is in use by another process; stop it, or choose another port or --bind address"
     )]
     InUse {
         /// The address that was tried.
@@ -89,7 +89,7 @@ pub enum PortError {
     },
     /// Another Gateway, or another port of the same one, is bound there.
     #[error(
-        "{address} ({transport:?}) already serves port {port} of Gateway {gateway}; choose another port, or give each Gateway its own address (no --bind)"
+        "{transport} {address} already serves port {port} of Gateway {gateway}; choose another port, or give each Gateway its own address (no --bind)"
     )]
     Taken {
         /// The address that was wanted.
@@ -103,7 +103,7 @@ pub enum PortError {
     },
     /// This process may not bind it, or the address is not one of this host.
     #[error(
-        "{address} ({transport:?}) cannot be bound: {reason}; --ports auto finds a port that can, --bind ADDRESS another address"
+        "{transport} {address} cannot be bound: {reason}; --ports auto finds a port that can, --bind ADDRESS another address"
     )]
     Refused {
         /// The address that was tried.
@@ -114,7 +114,7 @@ pub enum PortError {
         reason: String,
     },
     /// No port at all is free.
-    #[error("no free port on {address} stands in for port {port} ({transport:?})")]
+    #[error("no free port on {address} stands in for {transport} port {port}")]
     NoneFree {
         /// The Gateway's address.
         address: IpAddr,

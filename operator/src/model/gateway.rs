@@ -45,6 +45,8 @@ pub struct ListenerSpec {
     pub certificates: Vec<super::BackendRef>,
     /// Whether `tls` is set at all.
     pub has_tls: bool,
+    /// Whether `filters` is set (GatewayListenerFilters, experimental); not supported yet.
+    pub has_filters: bool,
     /// allowedRoutes.
     pub allowed: AllowedRoutes,
 }

@@ -99,6 +99,7 @@ struct RawListener {
     protocol: Arc<str>,
     hostname: Option<Arc<str>>,
     tls: Option<RawTls>,
+    filters: Option<Value>,
     allowed_routes: Option<RawAllowed>,
 }
 
@@ -174,6 +175,7 @@ fn listener(raw: RawListener) -> ListenerSpec {
         tls_mode,
         certificates,
         has_tls,
+        has_filters: raw.filters.is_some(),
         allowed,
     }
 }

@@ -58,11 +58,17 @@ pub(super) fn attach(
 ) -> Option<AttachOut> {
     view.record(Read::Output(Unit::Listeners(gateway.clone())));
     let listeners = state.listeners(gateway)?;
+    view.record(Read::Servable(route.clone()));
+    let refused = state.route(route).is_some_and(|route| route.refusal().is_some());
     let route = view.route(route)?;
     let mut out = AttachOut { parents: Vec::new(), hosts: BTreeMap::new(), listeners: BTreeSet::new() };
     for parent in route.parents.iter().filter(|parent| gateway_of(&route, parent).as_ref() == Some(gateway)) {
         let fault = attach_parent(view, &route, gateway, parent, listeners, &mut out).err();
         out.parents.push(ParentOutcome { parent: parent.clone(), fault });
+    }
+    if refused {
+        // ListenerStatus.attachedRoutes: routes that are not accepted are not counted.
+        out.listeners.clear();
     }
     Some(out)
 }
@@ -136,10 +142,12 @@ fn attach_parent(
     if attached {
         return Ok(());
     }
-    Err(Fault::new(
-        "NoMatchingListenerHostname",
-        format!("none of the route's hostnames meets a hostname of a selected listener of {gateway}"),
-    ))
+    let mut message =
+        format!("none of the route's hostnames meets a hostname of a selected listener of {gateway}");
+    for ignored in route.hostnames.iter().filter_map(|name| name.as_ref().err()) {
+        message = format!("{message}; {ignored}");
+    }
+    Err(Fault::new("NoMatchingListenerHostname", message))
 }
 
 /// The hosts of a route on a listener, each with the route's own hostname that gave it.

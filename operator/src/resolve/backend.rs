@@ -1,16 +1,21 @@
 //! Backends: from a reference to a cluster, and from EndpointSlices to its addresses.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use portolan_xds::ir::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, Millis, Origin};
 
 use super::{
-    Fault, RefFrom,
+    Fault, Provenance, RefFrom,
+    engine::State,
     grant::{RefError, resolve_ref},
 };
 use crate::{
     model::{BackendRef, Kind, ObjectKey, Route, Service},
-    world::View,
+    world::{Read, View},
 };
 
 /// A cluster before it is resolved: its identity.
@@ -105,16 +110,18 @@ pub(super) fn cluster(id: &ClusterId) -> Cluster {
 }
 
 /// Resolves [`super::Unit::Endpoints`]: the ready addresses of every slice that has the Service port's name.
-pub(super) fn endpoints(view: &View<'_>, id: &ClusterId) -> Endpoints {
+pub(super) fn endpoints(view: &View<'_>, state: &State, id: &ClusterId) -> Endpoints {
     let key = ObjectKey::new(Kind::Service, id.namespace.clone(), id.service.clone());
     let Some(service) = view.service(&key) else { return Endpoints::default() };
     let Some(port) = service.ports.iter().find(|port| port.port == id.port && port.tcp) else {
         return Endpoints::default();
     };
+    view.record(Read::Environment);
+    let provenance = state.environment.provenance;
     let mut endpoints = BTreeSet::new();
     for slice in view.slices_of(&id.namespace, &id.service) {
         for (_, number) in slice.ports.iter().filter(|(name, _)| *name == port.name) {
-            for (address, zone) in slice.ready.iter().filter(|(address, _)| !link_local(*address)) {
+            for (address, zone) in slice.ready.iter().filter(|(address, _)| allowed(*address, provenance)) {
                 endpoints
                     .insert(Endpoint { address: SocketAddr::new(*address, *number), zone: zone.clone() });
             }
@@ -123,12 +130,44 @@ pub(super) fn endpoints(view: &View<'_>, id: &ClusterId) -> Endpoints {
     Endpoints { endpoints: endpoints.into_iter().collect() }
 }
 
-/// Link-local addresses reach the node's metadata services and are refused everywhere (design: security at the edge).
-fn link_local(address: std::net::IpAddr) -> bool {
-    match address {
-        std::net::IpAddr::V4(v4) => v4.is_link_local(),
-        std::net::IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some_and(|mapped| mapped.is_link_local())
+/// Whether a proxy may connect to an address. Link-local addresses reach the node's metadata services and are refused
+/// everywhere. Loopback is the proxy's own host: whoever runs Portolan on files may name it, tenants of a cluster may
+/// not. Nothing listens at a multicast or broadcast address, and an unspecified one means loopback.
+fn allowed(address: IpAddr, provenance: Provenance) -> bool {
+    let address = address.to_canonical();
+    let (link_local, nowhere) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
+    };
+    let local = address.is_loopback() || address.is_unspecified();
+    !link_local && !nowhere && !address.is_multicast() && (!local || provenance == Provenance::Files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_a_proxy_may_connect_to() {
+        for (address, files, kubernetes) in [
+            ("10.0.0.1", true, true),
+            ("fd00::1", true, true),
+            ("127.0.0.1", true, false),
+            ("127.8.8.8", true, false),
+            ("::1", true, false),
+            ("::ffff:127.0.0.1", true, false),
+            ("0.0.0.0", true, false),
+            ("::", true, false),
+            ("169.254.169.254", false, false),
+            ("::ffff:169.254.169.254", false, false),
+            ("fe80::1", false, false),
+            ("224.0.0.1", false, false),
+            ("ff02::1", false, false),
+            ("255.255.255.255", false, false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(allowed(address, Provenance::Files), files, "{address} from files");
+            assert_eq!(allowed(address, Provenance::Kubernetes), kubernetes, "{address} from Kubernetes");
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct ChainsOut {
     /// Secrets that these listeners use.
     pub secrets: BTreeMap<ir::SecretName, Arc<ir::Secret>>,
     /// Ports that could not be had: `PortUnavailable`.
-    pub unavailable: BTreeMap<u16, Fault>,
+    pub unavailable: BTreeMap<(u16, Transport), Fault>,
 }
 
 /// Resolves [`Unit::Chains`].
@@ -47,12 +47,13 @@ pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Opt
             if !own.faults.is_empty() || own.certificates.is_empty() {
                 continue;
             }
-            for name in &own.certificates {
+            let names: Vec<_> = own.certificates.iter().map(|one| one.name.clone()).collect();
+            for name in &names {
                 if let Some(secret) = tls.secrets.get(name) {
                     out.secrets.insert(name.clone(), secret.clone());
                 }
             }
-            Some(DownstreamTls { certificates: own.certificates.clone(), client_validation: None })
+            Some(DownstreamTls { certificates: names, client_validation: None })
         } else {
             None
         };
@@ -87,7 +88,8 @@ pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Opt
                 out.listeners.insert(name, Arc::new(listener));
             }
             Some(Err(message)) => {
-                out.unavailable.insert(port, Fault::new("PortUnavailable", message.clone()));
+                out.unavailable
+                    .insert((port, Transport::Tcp), Fault::new("PortUnavailable", message.clone()));
             }
             _ => {}
         }

@@ -14,8 +14,8 @@ pub(super) struct Effects {
     users: HashMap<ClusterId, BTreeMap<ObjectKey, usize>>,
     /// attachedRoutes by Gateway and listener.
     pub(super) attached: HashMap<ObjectKey, BTreeMap<std::sync::Arc<str>, usize>>,
-    /// Routes by Gateway they refer to and are judged by.
-    pub(super) routes: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Gateways by the moments at which certificates of theirs expire.
+    pub(super) expiries: BTreeMap<i64, BTreeSet<ObjectKey>>,
     started: BTreeSet<(ObjectKey, ClusterId)>,
     ended: BTreeSet<(ObjectKey, ClusterId)>,
 }
@@ -44,8 +44,16 @@ impl Effects {
                 resolved.reports.insert(gateway.clone());
                 listeners(state, gateway, old, new, resolved, &mut touched);
             }
-            Unit::Tls(gateway) => _ = resolved.reports.insert(gateway.clone()),
-            Unit::Route(route) => _ = resolved.reports.insert(route.clone()),
+            Unit::Tls(gateway) => {
+                resolved.reports.insert(gateway.clone());
+                self.tls(gateway, old, new);
+            }
+            Unit::Route(route) => {
+                resolved.reports.insert(route.clone());
+                if servable(old) != servable(new) {
+                    touched.reads.insert(Read::Servable(route.clone()));
+                }
+            }
             Unit::Attach(route, gateway) => {
                 self.attach(state, (route, gateway), (old, new), resolved, &mut touched);
             }
@@ -61,6 +69,24 @@ impl Effects {
             }
         }
         touched
+    }
+
+    fn tls(&mut self, gateway: &ObjectKey, old: &Output, new: &Output) {
+        let expiries = |output: &Output| match output {
+            Output::Tls(out) => out.expiries().collect(),
+            _ => BTreeSet::new(),
+        };
+        for moment in expiries(old) {
+            if let Some(holders) = self.expiries.get_mut(&moment) {
+                holders.remove(gateway);
+                if holders.is_empty() {
+                    self.expiries.remove(&moment);
+                }
+            }
+        }
+        for moment in expiries(new) {
+            self.expiries.entry(moment).or_default().insert(gateway.clone());
+        }
     }
 
     fn attach(
@@ -89,15 +115,6 @@ impl Effects {
             }
             touched.reads.insert(Read::MembersOf(key.clone()));
             touched.units.insert(Unit::Host(gateway.clone(), key.clone()));
-        }
-        let routes = self.routes.entry(gateway.clone()).or_default();
-        if new.is_some() {
-            routes.insert(route.clone())
-        } else {
-            routes.remove(route)
-        };
-        if routes.is_empty() {
-            self.routes.remove(gateway);
         }
         let counts = self.attached.entry(gateway.clone()).or_default();
         for name in old.into_iter().flat_map(|out| &out.listeners) {
@@ -187,6 +204,10 @@ impl Effects {
         }
         unused
     }
+}
+
+fn servable(output: &Output) -> bool {
+    matches!(output, Output::Route(out) if out.refusal().is_none())
 }
 
 fn as_attach(output: &Output) -> Option<&super::AttachOut> {

@@ -10,7 +10,9 @@ use portolan_xds::ir::{Delta, Transport, VirtualHostKey};
 
 use super::{
     ClassOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach, backend, chains,
+    dependencies::Dependencies,
     effects::Effects,
+    environment::Environment,
     gateway,
     host::{self, Members},
     route, tls,
@@ -28,6 +30,9 @@ pub(super) struct State {
     pub(super) placements: HashMap<ObjectKey, Placement>,
     /// Units of routes and classes panicked while they were resolved.
     pub(super) panics: BTreeMap<Unit, String>,
+    pub(super) environment: Environment,
+    /// Seconds since the epoch, as told; the epoch until then.
+    pub(super) now: i64,
 }
 
 macro_rules! typed_outputs {
@@ -83,12 +88,9 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    reads: HashMap<Unit, BTreeSet<Read>>,
-    readers: HashMap<Read, BTreeSet<Unit>>,
+    dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
     gateways: BTreeSet<ObjectKey>,
-    /// Objects of kinds that are read by name, which a unit has asked for, there or not.
-    named: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -129,6 +131,15 @@ impl Engine {
         resolved
     }
 
+    /// GatewayClasses of ours.
+    pub(super) fn classes(&self) -> Vec<ObjectKey> {
+        let class = |unit: &Unit| match unit {
+            Unit::Class(key) => Some(key.clone()),
+            _ => None,
+        };
+        self.state.outputs.keys().filter_map(class).collect()
+    }
+
     /// Gateways of ours, with the ports that their fleets should bind.
     pub fn wanted_ports(&self) -> BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>> {
         let ports = |out: &Arc<ListenersOut>| {
@@ -161,11 +172,8 @@ impl Engine {
             Unit::Tls(gateway) => self.is_served(gateway),
             _ => true,
         };
-        let read = |key: &&ObjectKey| {
-            let units = self.readers.get(&Read::Object((*key).clone()));
-            units.is_some_and(|units| units.iter().any(counts))
-        };
-        self.named.iter().filter(read).cloned().collect()
+        let read = |key: &&ObjectKey| self.dependencies.readers(&Read::Object((*key).clone())).any(counts);
+        self.dependencies.named().filter(read).cloned().collect()
     }
 
     /// Units exist because objects exist; the rest of a unit's life follows from reads.
@@ -198,13 +206,11 @@ impl Engine {
         }
     }
 
-    fn touch(&mut self, read: &Read) {
-        if let Some(units) = self.readers.get(read) {
-            self.dirty.extend(units.iter().cloned());
-        }
+    pub(super) fn touch(&mut self, read: &Read) {
+        self.dirty.extend(self.dependencies.readers(read).cloned());
     }
 
-    fn settle(&mut self, resolved: &mut Resolved) {
+    pub(super) fn settle(&mut self, resolved: &mut Resolved) {
         while let Some(unit) = self.dirty.pop_first() {
             resolved.units_run += 1;
             let view = View::new(&self.world);
@@ -258,33 +264,7 @@ impl Engine {
             }
             _ => false,
         };
-        let reads = if nothing && !waits { BTreeSet::new() } else { reads };
-        let old = if reads.is_empty() {
-            self.reads.remove(unit)
-        } else {
-            self.reads.insert(unit.clone(), reads.clone())
-        };
-        for gone in old.iter().flatten().filter(|read| !reads.contains(*read)) {
-            if let Some(units) = self.readers.get_mut(gone) {
-                units.remove(unit);
-                if units.is_empty() {
-                    self.readers.remove(gone);
-                    if let Read::Object(key) = gone {
-                        self.named.remove(key);
-                    }
-                }
-            }
-        }
-        for read in reads {
-            if old.as_ref().is_none_or(|old| !old.contains(&read)) {
-                if let Read::Object(key) = &read
-                    && key.kind.is_read_by_name()
-                {
-                    self.named.insert(key.clone());
-                }
-                self.readers.entry(read).or_default().insert(unit.clone());
-            }
-        }
+        self.dependencies.replace(unit, if nothing && !waits { BTreeSet::new() } else { reads });
     }
 }
 
@@ -301,6 +281,6 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
         Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
-        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, id))),
+        Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),
     }
 }

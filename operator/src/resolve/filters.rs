@@ -40,10 +40,10 @@ pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Res
     for filter in filters {
         match filter {
             Filter::RequestHeaderModifier { request_header_modifier } => {
-                out.request_headers = edits(request_header_modifier);
+                out.request_headers = edits("requestHeaderModifier", request_header_modifier)?;
             }
             Filter::ResponseHeaderModifier { response_header_modifier } => {
-                out.response_headers = edits(response_header_modifier);
+                out.response_headers = edits("responseHeaderModifier", response_header_modifier)?;
             }
             Filter::RequestMirror { request_mirror } => {
                 match backend::backend(view, route, &request_mirror.backend_ref) {
@@ -77,19 +77,42 @@ pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Res
     Ok(out)
 }
 
-fn edits(spec: &HeaderModifier) -> HeaderEdits {
-    let list = |headers: &[crate::model::Header]| {
-        let edit = |one: &crate::model::Header| HeaderEdit {
-            name: one.name.to_ascii_lowercase().into(),
-            value: one.value.clone(),
+/// Edits that Envoy can carry out. It rejects whole configurations for names and values that no header can have, and
+/// edits a request's host only by replacing it.
+fn edits(field: &str, spec: &HeaderModifier) -> Result<HeaderEdits, Fault> {
+    let unsupported = |what: String| Fault::new("UnsupportedValue", format!("{field}.{what}"));
+    let name = |list: &str, name: &str| -> Result<Arc<str>, Fault> {
+        let lower = name.to_ascii_lowercase();
+        let replaces_host = field == "requestHeaderModifier" && list == "set";
+        if !is_token(name) {
+            Err(unsupported(format!("{list}: {name:?} is not the name of a header")))
+        } else if lower == "host" && !replaces_host {
+            Err(unsupported(format!("{list}: host can only be set, and only in a request")))
+        } else {
+            Ok(lower.into())
+        }
+    };
+    let list = |list: &str, headers: &[crate::model::Header]| -> Result<Vec<HeaderEdit>, Fault> {
+        let edit = |one: &crate::model::Header| {
+            if one.value.chars().any(|character| character.is_control() && character != '\t') {
+                let message = format!("{list}: the value of {} holds a control character", one.name);
+                return Err(unsupported(message));
+            }
+            Ok(HeaderEdit { name: name(list, &one.name)?, value: one.value.clone() })
         };
         headers.iter().map(edit).collect()
     };
-    HeaderEdits {
-        set: list(&spec.set),
-        add: list(&spec.add),
-        remove: spec.remove.iter().map(|name| Arc::from(name.to_ascii_lowercase())).collect(),
-    }
+    Ok(HeaderEdits {
+        set: list("set", &spec.set)?,
+        add: list("add", &spec.add)?,
+        remove: spec.remove.iter().map(|one| name("remove", one)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
 }
 
 fn fraction(spec: &MirrorFilter) -> Option<Fraction> {

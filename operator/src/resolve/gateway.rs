@@ -161,6 +161,9 @@ fn validate(spec: &ListenerSpec) -> ListenerOut {
             "UnsupportedValue",
             "tls: an HTTP listener has no TLS; use protocol HTTPS or remove the field",
         ))
+    } else if spec.has_filters {
+        // A filter may authorize requests: to serve without it would let them in.
+        Some(Fault::new("UnsupportedValue", "filters: filters of a listener are not supported yet"))
     } else {
         None
     };

@@ -4,10 +4,8 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use portolan_xds::ir::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch};
 
+use super::expression;
 use crate::model::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
-
-/// A regular expression may compile to at most this many bytes: enough for any path, too little to hurt.
-const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// The place of a gRPC method without a service, between prefixes and matches of any path.
 const METHOD_ONLY: u8 = 3;
@@ -63,7 +61,7 @@ fn grpc_path(name: &GrpcName) -> Result<PathMatch, String> {
         }
         (RegexOrExact::Exact, Some(service), None) => PathMatch::Prefix(format!("/{service}").into()),
         (RegexOrExact::Exact, None, Some(method)) => {
-            PathMatch::Regex(format!("/{any}/{}", regex::escape(method)).into())
+            PathMatch::Regex(format!("/{any}/{}", regex_syntax::escape(method)).into())
         }
         (RegexOrExact::RegularExpression, service, method) => {
             let text = format!("/(?:{})/(?:{})", service.unwrap_or(any), method.unwrap_or(any));
@@ -126,10 +124,8 @@ fn string(values: &Values, what: &str) -> Result<StringMatch, String> {
 }
 
 fn checked(text: &str, what: &str) -> Result<Arc<str>, String> {
-    regex::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build().map(|_| text.into()).map_err(|error| {
-        let reason = error.to_string();
-        let last = reason.lines().last().unwrap_or("it does not compile").trim_start_matches("error: ");
+    expression::check(text).map(|()| text.into()).map_err(|reason| {
         let shown: String = text.chars().take(80).collect();
-        format!("{what}: {shown:?} is not a usable regular expression: {last}")
+        format!("{what}: {shown:?} is not a usable regular expression: {reason}")
     })
 }

@@ -7,8 +7,12 @@
 mod attach;
 mod backend;
 mod chains;
+mod dependencies;
 mod effects;
 mod engine;
+mod environment;
+mod expression;
+mod features;
 mod filters;
 mod gateway;
 mod grant;
@@ -23,6 +27,7 @@ pub use attach::{AttachOut, ParentOutcome};
 pub use backend::ClusterId;
 pub use chains::{ChainsOut, Placement};
 pub use engine::{Engine, Resolved};
+pub use environment::{Bundle, Channel, Environment, Provenance};
 pub use gateway::{ClassOut, Fault, ListenerOut, ListenersOut};
 pub use grant::{Granted, RefError, RefFrom};
 pub use report::{
@@ -30,7 +35,7 @@ pub use report::{
     Status,
 };
 pub use route::{RouteOut, RuleOut};
-pub use tls::{ListenerTls, TlsOut};
+pub use tls::{Certificate, ListenerTls, TlsOut};
 pub use unit::{Output, Unit};
 
 #[cfg(test)]

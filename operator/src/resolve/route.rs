@@ -27,10 +27,20 @@ pub struct RouteOut {
     pub rules: Vec<RuleOut>,
     /// References that cannot be followed; the first one gives the reason of ResolvedRefs.
     pub unresolved: Vec<Fault>,
+    /// Hostnames that are none, with what is wrong.
+    pub ignored: Vec<String>,
     /// Rules that cannot be expressed and are dropped, by position.
     pub dropped: Vec<(usize, Fault)>,
     /// Backends that rules and mirrors use.
     pub clusters: BTreeSet<ClusterId>,
+}
+
+impl RouteOut {
+    /// Why no rule of the route can be served, if none can: then the route is not accepted.
+    pub(super) fn refusal(&self) -> Option<Fault> {
+        let (index, fault) = self.dropped.first().filter(|_| self.rules.is_empty())?;
+        Some(Fault::new(fault.reason, format!("no rule can be used: rules[{index}]: {}", fault.message)))
+    }
 }
 
 /// A rule, resolved.
@@ -44,6 +54,9 @@ pub struct RuleOut {
     pub matches: Vec<(RouteMatch, Precedence, Arc<Action>)>,
 }
 
+/// The largest weight of the API (BackendRef.weight).
+const MOST_WEIGHT: u32 = 1_000_000;
+
 /// Resolves [`super::Unit::Route`].
 pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
     let route = view.route(key)?;
@@ -52,6 +65,12 @@ pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
         created: route.meta.created,
         rules: Vec::new(),
         unresolved: Vec::new(),
+        ignored: route
+            .hostnames
+            .iter()
+            .filter_map(|name| name.as_ref().err())
+            .map(ToString::to_string)
+            .collect(),
         dropped: Vec::new(),
         clusters: BTreeSet::new(),
     };
@@ -87,6 +106,10 @@ fn resolve_rule(
     let rule_filters = filters::collect(view, route, &rule.filters)?;
     let mut arms = Vec::new();
     for reference in &rule.backends {
+        if reference.weight > MOST_WEIGHT {
+            let weight = reference.weight;
+            return Err(unsupported(format!("backendRefs: weight {weight} is more than {MOST_WEIGHT}")));
+        }
         arms.push((reference, resolve_arm(view, route, reference)?));
     }
     let parts = Parts { route, rule, filters: &rule_filters, arms: &arms };

@@ -26,10 +26,26 @@ pub struct TlsOut {
 /// The certificates of one listener.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListenerTls {
-    /// SDS names of those that can be used, in the listener's order.
-    pub certificates: Vec<ir::SecretName>,
+    /// Those that can be used, in the listener's order.
+    pub certificates: Vec<Certificate>,
     /// What is wrong with the others; the first one gives the reason.
     pub faults: Vec<Fault>,
+}
+
+/// A certificate that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its SDS name.
+    pub name: ir::SecretName,
+    /// The first second since the epoch at which it, or a certificate of its chain, is expired.
+    pub expires: i64,
+}
+
+impl TlsOut {
+    /// When certificates expire.
+    pub(super) fn expiries(&self) -> impl Iterator<Item = i64> {
+        self.listeners.values().flat_map(|tls| &tls.certificates).map(|one| one.expires)
+    }
 }
 
 /// Resolves [`super::Unit::Tls`].
@@ -46,8 +62,8 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
         }
         for reference in &listener.certificates {
             match certificate(view, key, reference) {
-                Ok(secret) => {
-                    tls.certificates.push(secret.name.clone());
+                Ok((secret, expires)) => {
+                    tls.certificates.push(Certificate { name: secret.name.clone(), expires });
                     out.secrets.insert(secret.name.clone(), Arc::new(secret));
                 }
                 Err(fault) => tls.faults.push(fault),
@@ -58,7 +74,11 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
     Some(out)
 }
 
-fn certificate(view: &View<'_>, gateway: &ObjectKey, reference: &BackendRef) -> Result<ir::Secret, Fault> {
+fn certificate(
+    view: &View<'_>,
+    gateway: &ObjectKey,
+    reference: &BackendRef,
+) -> Result<(ir::Secret, i64), Fault> {
     let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
     if !reference.group.is_empty() || *reference.kind != *Kind::Secret.as_str() {
         return Err(invalid(format!(
@@ -74,13 +94,14 @@ fn certificate(view: &View<'_>, gateway: &ObjectKey, reference: &BackendRef) -> 
         })?
         .into_inner();
     let key = &secret.meta.key;
-    let (chain, private) = read_pair(&secret).map_err(|message| invalid(format!("{key}: {message}")))?;
+    let (chain, private, expires) =
+        read_pair(&secret).map_err(|message| invalid(format!("{key}: {message}")))?;
     let name = format!("{}/{}", key.namespace, key.name).into();
-    Ok(ir::Secret { name, body: SecretBody::Certificate { chain, key: private } })
+    Ok((ir::Secret { name, body: SecretBody::Certificate { chain, key: private } }, expires))
 }
 
-/// The chain and key as PEM, after everything that Envoy would reject has been checked.
-fn read_pair(secret: &Secret) -> Result<(Arc<str>, Arc<str>), String> {
+/// The chain and key as PEM and the moment of expiry, after everything that Envoy would reject has been checked.
+fn read_pair(secret: &Secret) -> Result<(Arc<str>, Arc<str>, i64), String> {
     if &*secret.type_ != "kubernetes.io/tls" {
         return Err(format!("type is {}, expected kubernetes.io/tls", secret.type_));
     }
@@ -92,9 +113,14 @@ fn read_pair(secret: &Secret) -> Result<(Arc<str>, Arc<str>), String> {
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| format!("tls.crt is not PEM: {error}"))?;
-    let Some(leaf) = certificates.first() else { return Err("tls.crt holds no certificate".into()) };
-    if let Err(error) = x509_parser::parse_x509_certificate(leaf) {
-        return Err(format!("tls.crt: its first certificate does not parse: {error}"));
+    let mut expires = i64::MAX;
+    for (position, certificate) in certificates.iter().enumerate() {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|error| format!("tls.crt: certificate {} does not parse: {error}", position + 1))?;
+        expires = expires.min(parsed.validity().not_after.timestamp().saturating_add(1));
+    }
+    if certificates.is_empty() {
+        return Err("tls.crt holds no certificate".into());
     }
     // The message of a failed key never quotes the key.
     let private =
@@ -103,9 +129,8 @@ fn read_pair(secret: &Secret) -> Result<(Arc<str>, Arc<str>), String> {
         |_| "tls.key is of an unsupported kind: expected RSA (2048 bits or more), ECDSA or Ed25519",
     )?;
     match rustls::sign::CertifiedKey::new(certificates, signer).keys_match() {
-        Ok(()) => Ok((chain.into(), key.into())),
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok((chain.into(), key.into()))
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok((chain.into(), key.into(), expires))
         }
         Err(_) => Err("tls.key is not the key of tls.crt's first certificate".into()),
     }

@@ -24,12 +24,15 @@ use super::{Dirty, Hub, Input, Keep, Outlets, Standing, progress::Progress};
 use crate::{
     metrics::Metrics,
     model::{Kind, Object, ObjectKey},
-    resolve::{Engine, Placement, Programmed, Report, Resolved},
+    resolve::{Engine, Environment, Placement, Programmed, Report, Resolved},
     source::{Batch, Problem},
 };
 
 /// What arrives while the core is busy is taken together, for this long at most (design: debounce leads).
 const CEILING: Duration = Duration::from_millis(250);
+
+/// The clock is looked at once a day at least: a longer wait would not survive a machine that sleeps.
+const A_DAY: u64 = 24 * 60 * 60;
 
 /// One Gateway's program and who acknowledged what of it.
 #[derive(Debug)]
@@ -60,10 +63,18 @@ pub struct Core {
 }
 
 impl Core {
-    pub(super) fn new(hub: Arc<Hub>, outlets: Outlets, metrics: Arc<Metrics>, keep: Box<dyn Keep>) -> Self {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        outlets: Outlets,
+        metrics: Arc<Metrics>,
+        keep: Box<dyn Keep>,
+        environment: Environment,
+    ) -> Self {
+        let mut engine = Engine::within(environment);
+        engine.set_time(Timestamp::now().as_second());
         Self {
             hub,
-            engine: Engine::new(),
+            engine,
             served: BTreeMap::new(),
             problems: Vec::new(),
             standing: Standing::default(),
@@ -121,6 +132,10 @@ impl Core {
             }
             Input::Proxy(gateway, stream, event) => self.on_proxy(&gateway, stream, &event),
             Input::Follow(dirty) => self.followers.push(dirty),
+            Input::Environment(environment) => {
+                let resolved = self.engine.set_environment(environment);
+                self.follow(resolved, Instant::now());
+            }
             Input::Forget(gateway) => self.forget(&gateway),
             Input::Ask(look) => look(self),
             Input::Stop => {}
@@ -185,7 +200,7 @@ impl Core {
                 }
             });
             served.store.update(|store| served.program.apply(delta, store, seen));
-            reports.extend(served.review(&gateway));
+            reports.extend(served.review(&self.engine, &gateway));
             served.remember(&*self.keep);
         }
         self.metrics.on_lowered(started.elapsed());
@@ -206,7 +221,7 @@ impl Core {
             _ => None,
         });
         if answered.is_some() {
-            reports.extend(served.review(&key));
+            reports.extend(served.review(&self.engine, &key));
             served.remember(&*self.keep);
         }
         if matches!(event, Event::Opened | Event::Closed { .. }) {
@@ -217,18 +232,23 @@ impl Core {
 
     /// When [`Core::tick`] has something to do.
     fn deadline(&self) -> Option<Instant> {
-        self.served.values().filter_map(|served| served.program.deadline()).min()
+        // A certificate's end is far away; seconds are exact enough.
+        let expiry = self.engine.next_expiry().map(|at| {
+            let seconds = at.saturating_sub(Timestamp::now().as_second()).max(0);
+            Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap_or_default().min(A_DAY))
+        });
+        self.served.values().filter_map(|served| served.program.deadline()).chain(expiry).min()
     }
 
     fn tick(&mut self, now: Instant) {
-        let mut reports = BTreeSet::new();
+        let mut reports = self.engine.set_time(Timestamp::now().as_second()).reports;
         for (gateway, served) in &mut self.served {
             if served.program.deadline().is_none_or(|at| at > now) {
                 continue;
             }
             let applied: Applied = served.store.update(|store| served.program.tick(store, now));
             if !applied.changed.is_empty() {
-                reports.extend(served.review(gateway));
+                reports.extend(served.review(&self.engine, gateway));
                 served.remember(&*self.keep);
             }
         }
@@ -347,7 +367,7 @@ impl Core {
 
 impl Served {
     /// Looks at what the program rejects now. Returns the objects for which that changed.
-    fn review(&mut self, gateway: &ObjectKey) -> BTreeSet<ObjectKey> {
+    fn review(&mut self, engine: &Engine, gateway: &ObjectKey) -> BTreeSet<ObjectKey> {
         let mut rejected: BTreeMap<ObjectKey, String> = BTreeMap::new();
         let mut own = None;
         for rejection in self.program.rejections() {
@@ -355,7 +375,13 @@ impl Served {
                 Ok(key) if key.kind.is_route() || key.kind == Kind::Gateway => {
                     rejected.insert(key, rejection.message.to_string());
                 }
-                // Secrets and Services have no status of ours: the Gateway that uses them tells.
+                // A Service has no status of ours: the routes that use it tell.
+                Ok(service) if service.kind == Kind::Service => {
+                    for route in engine.routes_using(gateway, &service) {
+                        rejected.insert(route, format!("{service}: {}", rejection.message));
+                    }
+                }
+                // Nor has a Secret: the Gateway that uses it tells.
                 _ => own = Some(format!("{}: {}", rejection.origin, rejection.message)),
             }
         }

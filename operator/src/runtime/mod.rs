@@ -38,7 +38,12 @@ use portolan_xds::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::{metrics::Metrics, model::ObjectKey, resolve::Placement, source::Batch};
+use crate::{
+    metrics::Metrics,
+    model::ObjectKey,
+    resolve::{Environment, Placement},
+    source::Batch,
+};
 
 /// The ports that each Gateway's fleet should bind. A Gateway without any usable listener has none.
 pub type Wanted = BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>>;
@@ -51,6 +56,7 @@ enum Input {
     Proxy(GatewayKey, StreamId, Event),
     Forget(ObjectKey),
     Follow(Arc<Dirty>),
+    Environment(Environment),
     Ask(Box<dyn FnOnce(&mut Core) + Send>),
     Stop,
 }
@@ -125,6 +131,11 @@ impl Handle {
         self.send(Input::Follow(dirty))
     }
 
+    /// The environment changed: CRDs were installed or upgraded.
+    pub fn environment(&self, environment: Environment) -> Result<(), Stopped> {
+        self.send(Input::Environment(environment))
+    }
+
     /// Secrets and the like that objects of ours refer to, as they change: also those that do not exist (yet).
     pub fn referenced(&self) -> watch::Receiver<BTreeSet<ObjectKey>> {
         self.referenced.clone()
@@ -146,13 +157,14 @@ impl Handle {
     }
 }
 
-/// Starts the core on a thread of its own.
+/// Starts the core on a thread of its own. `environment` says where its objects come from.
 ///
 /// # Errors
 /// Where the system gives no thread.
 pub fn start(
     metrics: Arc<Metrics>,
     keep: Box<dyn Keep>,
+    environment: Environment,
 ) -> std::io::Result<(Handle, thread::JoinHandle<()>)> {
     let (sender, inputs) = mpsc::channel();
     let hub = Arc::new(Hub::new(sender.clone(), Arc::clone(&metrics)));
@@ -160,7 +172,7 @@ pub fn start(
     let (standing, standing_changes) = watch::channel(0);
     let (referenced, referenced_changes) = watch::channel(BTreeSet::new());
     let outlets = Outlets { wanted, standing, referenced };
-    let core = Core::new(Arc::clone(&hub), outlets, metrics, keep);
+    let core = Core::new(Arc::clone(&hub), outlets, metrics, keep, environment);
     let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
     let handle = Handle {
         inputs: sender,
@@ -171,3 +183,6 @@ pub fn start(
     };
     Ok((handle, thread))
 }
+
+#[cfg(test)]
+mod tests;

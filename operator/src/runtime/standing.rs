@@ -103,7 +103,7 @@ mod tests {
     fn report(status: Status, reason: &'static str) -> Report {
         let condition =
             Condition { type_: "Accepted", status, reason, message: String::new(), observed_generation: 1 };
-        Report::Class(ClassReport { conditions: vec![condition] })
+        Report::Class(ClassReport { conditions: vec![condition], supported_features: Vec::new() })
     }
 
     fn second(at: i64) -> Timestamp {

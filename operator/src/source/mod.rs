@@ -5,9 +5,11 @@
 //! its removal. What is not valid becomes a [`Problem`], and the last good version of the object stays in force.
 
 pub mod files;
+mod kinds;
 pub mod kubernetes;
 mod manifest;
 mod problem;
+mod schema;
 
 use std::time::Instant;
 

@@ -160,7 +160,7 @@ impl FleetTask {
             match self.fleet.ensure(&gateway) {
                 Ok(Ensured::Started { pid }) => tracing::info!(%gateway, pid, "proxy started"),
                 Ok(Ensured::Attached { pid }) => tracing::info!(%gateway, pid, "attached to a running proxy"),
-                Ok(Ensured::Running { .. } | Ensured::Waiting { .. }) => {}
+                Ok(Ensured::Running { .. } | Ensured::Waiting { .. } | Ensured::NotStarted) => {}
                 Err(error) => tracing::error!(%gateway, %error, "its proxy cannot be started; trying again"),
             }
         }
@@ -176,6 +176,11 @@ impl FleetTask {
         let placement = Placement { ports: ports.collect() };
         if self.placed.get(gateway) == Some(&placement) {
             return;
+        }
+        for ((port, _), unavailable) in &placement.ports {
+            if let Err(why) = unavailable {
+                tracing::warn!(%gateway, port, "its port is not bound, and is tried again: {why}");
+            }
         }
         if let Err(error) = self.ports.save(&self.ports_file) {
             tracing::warn!(%error, "a restart may choose other ports");

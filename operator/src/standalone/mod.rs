@@ -8,6 +8,7 @@ mod fleet;
 mod surroundings;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -31,12 +32,13 @@ use crate::{
         files::{FileError, listen_private, remove},
         host::{HostConfig, HostFleet},
         ports::{AddressPolicy, PortPolicy, Ports, SystemProbe},
-        state::{Environment, SocketError, StateError, StateFolder, StatePaths, check_socket},
+        state::{self, SocketError, StateError, StateFolder, StatePaths, check_socket},
     },
     metrics::Metrics,
+    resolve::Environment,
     runtime::{self, Handle, KeepInFolder},
     source::{
-        Batch,
+        Batch, Problem,
         files::{Files, watch},
     },
 };
@@ -62,6 +64,8 @@ pub struct Options {
     pub max_detached: Duration,
     /// Envoy's log level.
     pub envoy_log_level: String,
+    /// Whether proxies are started. Without, ports are placed and configuration is served all the same.
+    pub proxies: bool,
 }
 
 /// Why a standalone cannot start, or ended.
@@ -109,16 +113,23 @@ pub async fn run(options: Options, started: impl FnOnce(&StatePaths)) -> Result<
     let system = |what| move |source| StandaloneError::System { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
-    let paths = StatePaths::of(&options.inputs, &Environment::current())?;
+    let paths = StatePaths::of(&options.inputs, &state::Environment::current())?;
     check_socket(&paths.api_socket())?;
-    let envoy = envoy::find(options.envoy.as_deref(), &envoy::Environment::current())?;
-    let version = envoy::check(&envoy).await?;
-    let state = StateFolder::open(paths.clone())?;
-    tracing::info!(inputs = ?options.inputs, state = %paths.folder().display(), envoy = %envoy.display(), %version, "standalone starts");
+    let envoy = if options.proxies {
+        let envoy = envoy::find(options.envoy.as_deref(), &envoy::Environment::current())?;
+        let version = envoy::check(&envoy).await?;
+        tracing::info!(envoy = %envoy.display(), %version, "Envoy found");
+        Some(envoy)
+    } else {
+        None
+    };
+    let folder = StateFolder::open(paths.clone())?;
+    tracing::info!(inputs = ?options.inputs, state = %paths.folder().display(), "standalone starts");
 
     let metrics = Arc::new(Metrics::default());
     let keep = Box::new(KeepInFolder(paths.folder().join("rejected")));
-    let (handle, core) = runtime::start(Arc::clone(&metrics), keep).map_err(system("a thread"))?;
+    let (handle, core) =
+        runtime::start(Arc::clone(&metrics), keep, Environment::default()).map_err(system("a thread"))?;
     let server = AdsServer::new(Arc::clone(handle.hub()), ServerConfig::default());
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
 
@@ -133,10 +144,11 @@ pub async fn run(options: Options, started: impl FnOnce(&StatePaths)) -> Result<
 
     let mut files = Files::new(options.inputs.clone());
     let (first, files) = tokio::task::spawn_blocking(move || (files.scan(), files)).await?;
-    log_problems(&first);
+    let mut told = BTreeSet::new();
+    log_problems(&first, &mut told);
     // The core ends only when we say so, below.
     let _ = handle.changes(first).and_then(|()| handle.synced());
-    tasks.spawn(follow_files(files, handle.clone(), shutdown.clone()));
+    tasks.spawn(follow_files(files, told, handle.clone(), shutdown.clone()));
 
     let fleet = HostFleet::new(HostConfig {
         program: std::env::current_exe().map_err(system("the name of this program"))?,
@@ -182,7 +194,7 @@ pub async fn run(options: Options, started: impl FnOnce(&StatePaths)) -> Result<
     // It ends on its own; a panic there was told by its log.
     let _ = tokio::task::spawn_blocking(move || core.join()).await;
     remove(&paths.api_socket())?;
-    drop(state);
+    drop(folder);
     tracing::info!("standalone ended");
     Ok(())
 }
@@ -205,12 +217,17 @@ async fn serve_admin(
 }
 
 /// Brings what changes in the files to the core.
-async fn follow_files(files: Files, handle: Handle, shutdown: CancellationToken) {
+async fn follow_files(
+    files: Files,
+    mut told: BTreeSet<Problem>,
+    handle: Handle,
+    shutdown: CancellationToken,
+) {
     let (sender, mut batches) = mpsc::channel(16);
     let watching = watch(files, sender, shutdown);
     let following = async {
         while let Some(batch) = batches.recv().await {
-            log_problems(&batch);
+            log_problems(&batch, &mut told);
             if handle.changes(batch).is_err() {
                 return;
             }
@@ -219,10 +236,13 @@ async fn follow_files(files: Files, handle: Handle, shutdown: CancellationToken)
     tokio::join!(watching, following);
 }
 
-fn log_problems(batch: &Batch) {
-    for problem in &batch.problems {
+/// Logs the problems that were not there before.
+fn log_problems(batch: &Batch, told: &mut BTreeSet<Problem>) {
+    let now: BTreeSet<Problem> = batch.problems.iter().cloned().collect();
+    for problem in now.difference(told) {
         tracing::warn!("{problem}");
     }
+    *told = now;
 }
 
 async fn kill_all(paths: &StatePaths) {

@@ -21,4 +21,8 @@ pub enum Read {
     MembersOf(VirtualHostKey),
     /// Which addresses a Gateway's ports got.
     Placement(ObjectKey),
+    /// Whether any rule of a route can be served. It changes more rarely than the route.
+    Servable(ObjectKey),
+    /// What holds for all objects.
+    Environment,
 }

@@ -92,7 +92,7 @@ pub enum Event {
         /// The type URL.
         type_url: Arc<str>,
     },
-    /// The proxy asked for a name of a form that is not served (`xdstp://`, glob collections). It is ignored.
+    /// The proxy asked for a name of a form that is not served (`xdstp://`, the only one with globs). It is ignored.
     UnsupportedName {
         /// The type.
         kind: ResourceType,

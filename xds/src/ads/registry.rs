@@ -36,8 +36,12 @@ pub struct TypeSummary {
     pub held: usize,
     /// Whether a response waits for its answer.
     pub waiting: bool,
-    /// Responses sent.
+    /// Responses sent. The first answer to a wildcard is sent even if it is empty.
     pub sent: u64,
+    /// Resources in them.
+    pub resources: u64,
+    /// Bytes of these resources.
+    pub bytes: u64,
     /// Responses accepted.
     pub acked: u64,
     /// Responses rejected.

@@ -1,6 +1,6 @@
 //! Listeners, their filter chains, and the route tables that HTTP chains point to.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,15 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
 }
 
 /// One bound port of a Gateway. All Gateway API listeners on that port are filter chains of it.

@@ -34,7 +34,7 @@ use super::{cors, secret, wire};
 use crate::ir::{ChainTraffic, ClientValidation, DownstreamTls, FilterChain, Listener, Transport};
 
 /// A stream on which nothing moves is closed after this many seconds.
-const STREAM_IDLE_SECONDS: i64 = 300;
+pub(super) const STREAM_IDLE_SECONDS: i64 = 300;
 /// Request headers must be complete after this many seconds.
 const REQUEST_HEADERS_SECONDS: i64 = 10;
 /// The most header fields of a request.

@@ -11,9 +11,10 @@ use portolan_xds_proto::envoy::config::route::v3::{
 use super::{
     INVALID_CLUSTER, cors,
     filters::{self, Edits, NewPath},
+    listener::STREAM_IDLE_SECONDS,
     matches, redirect, retry, wire,
 };
-use crate::ir::{Action, Arm, Backend, Cors, HeaderEdits, Route, RouteTable, Target, UrlRewrite};
+use crate::ir::{Action, Arm, Backend, Cors, HeaderEdits, Millis, Route, RouteTable, Target, UrlRewrite};
 
 /// Lowers one route to the Envoy routes that do the same, in the order in which they are tried.
 ///
@@ -191,7 +192,8 @@ impl Forward<'_> {
             cluster_specifier: Some(specifier),
             cluster_not_found_response_code: not_found.into(),
             // Without a limit of our own, Envoy would cut every request at 15 s.
-            timeout: Some(wire::duration(timeouts.request.unwrap_or(crate::ir::Millis(0)))),
+            timeout: Some(wire::duration(timeouts.request.unwrap_or(Millis(0)))),
+            idle_timeout: idle_timeout(timeouts.request).map(wire::duration),
             retry_policy: retry::policy(retry.as_ref(), *timeouts),
             request_mirror_policies: mirrors.iter().chain(own_mirrors).map(filters::mirror).collect(),
             host_rewrite_specifier: host.map(HostRewriteSpecifier::HostRewriteLiteral),
@@ -215,6 +217,13 @@ impl Forward<'_> {
             .or_else(|| filters::host_set_by(&self.action.request_headers))
             .map(ToString::to_string)
     }
+}
+
+/// A request timeout that is longer than a stream may be idle, or off, takes the idle limit with it: otherwise a
+/// backend that needs ten minutes to answer would be cut off after five.
+fn idle_timeout(request: Option<Millis>) -> Option<Millis> {
+    const IDLE: Millis = Millis(STREAM_IDLE_SECONDS.unsigned_abs() * 1000);
+    request.filter(|limit| limit.0 == 0 || *limit > IDLE)
 }
 
 fn weighted(arm: &Arm, request: Edits, response: Edits) -> ClusterWeight {

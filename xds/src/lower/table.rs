@@ -1,8 +1,8 @@
 //! Assembles RouteConfigurations from encoded chunks.
 //!
 //! A protobuf message is the concatenation of its fields, so the bytes of a RouteConfiguration are its head followed by
-//! its encoded virtual hosts, and those of a virtual host are its head followed by its encoded routes. Chunks are kept
-//! by the caller: a change of one route encodes one route and copies the rest.
+//! its encoded virtual hosts, and those of a virtual host are its start, its encoded routes and its end. Chunks are kept
+//! by the caller: a change of one route encodes one route.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use portolan_xds_proto::envoy::config::route::v3::{
@@ -44,38 +44,25 @@ pub fn route_chunk(ir: &Route, table: &RouteTable) -> Bytes {
     chunk.freeze()
 }
 
-/// The encoded chunk of one virtual host in its RouteConfiguration, from its routes' chunks in order.
-///
-/// `misdirected` ends it with a 421 for everything (RFC 9110 §15.5.20); else what matches no route is Envoy's 404.
-pub fn virtual_host_chunk<'a>(
-    domain: &str,
-    routes: impl Iterator<Item = &'a Bytes>,
-    misdirected: bool,
-) -> Bytes {
+/// The encoded start of one virtual host in its RouteConfiguration. Its routes' chunks follow, `routes` bytes in all,
+/// and then `end`, which the host must have been given too.
+pub fn virtual_host_start(domain: &str, routes: usize, end: &Bytes) -> Bytes {
     let head =
         VirtualHost { name: domain.to_owned(), domains: vec![domain.to_owned()], ..VirtualHost::default() };
-    let mut body = BytesMut::from(head.encode_to_vec().as_slice());
-    for chunk in routes {
-        body.extend_from_slice(chunk);
-    }
-    if misdirected {
-        field(ROUTES, &misdirected_route(), &mut body);
-    }
-    let mut chunk = BytesMut::with_capacity(body.len() + 8);
-    delimited(VIRTUAL_HOSTS, body.len(), &mut chunk);
-    chunk.extend_from_slice(&body);
-    chunk.freeze()
+    let mut start = BytesMut::new();
+    delimited(VIRTUAL_HOSTS, head.encoded_len() + routes + end.len(), &mut start);
+    append(&head, &mut start);
+    start.freeze()
 }
 
-/// The bytes of a RouteConfiguration, from its head and its virtual hosts' chunks in order.
-pub fn assemble<'a>(head: &Bytes, hosts: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
-    let size = head.len() + hosts.clone().map(Bytes::len).sum::<usize>();
-    let mut bytes = BytesMut::with_capacity(size);
-    bytes.extend_from_slice(head);
-    for host in hosts {
-        bytes.extend_from_slice(host);
+/// The encoded end of one virtual host. `misdirected` ends it with a 421 for everything (RFC 9110 §15.5.20); else what
+/// matches no route is Envoy's 404.
+pub fn virtual_host_end(misdirected: bool) -> Bytes {
+    let mut end = BytesMut::new();
+    if misdirected {
+        field(ROUTES, &misdirected_route(), &mut end);
     }
-    bytes.freeze()
+    end.freeze()
 }
 
 fn misdirected_route() -> ProtoRoute {
@@ -91,7 +78,13 @@ fn misdirected_route() -> ProtoRoute {
 
 fn field(tag: u8, message: &impl Message, out: &mut BytesMut) {
     delimited(tag, message.encoded_len(), out);
-    out.extend_from_slice(&message.encode_to_vec());
+    append(message, out);
+}
+
+fn append(message: &impl Message, out: &mut BytesMut) {
+    out.reserve(message.encoded_len());
+    // It fails only where there is no room.
+    let _ = message.encode(out);
 }
 
 /// Writes the key of a length-delimited field with a number below 16, and its length as a varint.

@@ -26,8 +26,9 @@ fn write(feature: &str, json: &Value) {
 /// The RouteConfiguration with these routes in one virtual host.
 fn golden_routes(feature: &str, table: &RouteTable, routes: impl IntoIterator<Item = Route>) {
     let chunks: Vec<_> = routes.into_iter().map(|route| table::route_chunk(&route, table)).collect();
-    let host = table::virtual_host_chunk("app.test", chunks.iter(), feature == "misdirected");
-    let bytes = table::assemble(&table::head(table), [host].iter());
+    let end = table::virtual_host_end(feature == "misdirected");
+    let start = table::virtual_host_start("app.test", chunks.iter().map(bytes::Bytes::len).sum(), &end);
+    let bytes = [&[table::head(table), start], chunks.as_slice(), &[end]].concat().concat();
     let json =
         portolan_xds_proto::dump::to_json(crate::store::ResourceType::RouteConfiguration.type_url(), &bytes)
             .unwrap();
@@ -301,6 +302,7 @@ fn timeouts_and_retries() {
         vec![
             routed(prefix("/request"), target(Some(500), None, None)),
             routed(prefix("/off"), target(Some(0), Some(0), None)),
+            routed(prefix("/long"), target(Some(600_000), None, None)),
             routed(prefix("/try"), target(None, Some(500), None)),
             routed(prefix("/retry"), target(Some(15_000), Some(500), retry(3, &[503, 500], Some(100)))),
             routed(prefix("/connection"), target(None, None, retry(100, &[], None))),

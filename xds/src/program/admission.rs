@@ -13,7 +13,10 @@ use std::{
 };
 
 use super::chunk::{Chunk, ChunkKey, Part, ResourceKey};
-use crate::{ir::Origin, store::ResourceType, store::Seq};
+use crate::{
+    ir::{Origin, RouteTableName},
+    store::{ResourceType, Seq},
+};
 
 /// How long a trial may stay without an answer before the next begins. Its chunks stay live: a proxy that does not
 /// answer must not hold back the rest.
@@ -67,6 +70,8 @@ pub(super) struct PutBack<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     unproven: BTreeMap<ChunkKey, Unproven>,
+    /// Those of them that are blamed: callers look at these after every change.
+    blamed: BTreeSet<ChunkKey>,
     lanes: BTreeMap<ResourceType, Lane>,
 }
 
@@ -88,13 +93,14 @@ impl Admission {
         };
         known.origin = origin.clone();
         if known.proven.as_ref() == Some(after) {
-            self.unproven.remove(key);
+            self.remove(key);
             return true;
         }
         if known.state == State::Held {
             return false;
         }
         known.state = live;
+        self.blamed.remove(key);
         true
     }
 
@@ -106,19 +112,21 @@ impl Admission {
         proven: Option<Chunk>,
         message: Arc<str>,
     ) {
+        self.blamed.insert(key.clone());
         self.unproven.insert(key, Unproven { origin, proven, state: State::Blamed { message } });
     }
 
     /// Forgets a chunk that is no longer desired. A removal is never put back: it may be a security edit.
     pub(super) fn remove(&mut self, key: &ChunkKey) {
         self.unproven.remove(key);
+        self.blamed.remove(key);
     }
 
     /// Forgets all chunks of a resource.
     pub(super) fn remove_resource(&mut self, resource: &ResourceKey) {
         let keys: Vec<ChunkKey> = self.of(resource).map(|(key, _)| key.clone()).collect();
         for key in keys {
-            self.unproven.remove(&key);
+            self.remove(&key);
         }
     }
 
@@ -130,6 +138,24 @@ impl Admission {
             }
             _ => Serving::Desired,
         }
+    }
+
+    /// The origins whose routes in a virtual host are put back, with what is served instead.
+    pub(super) fn put_back<'a>(
+        &'a self,
+        table: &RouteTableName,
+        domain: &'a Arc<str>,
+    ) -> impl Iterator<Item = (&'a Origin, Option<&'a Chunk>)> {
+        let resource = ResourceKey { kind: ResourceType::RouteConfiguration, name: Arc::clone(table) };
+        let part = Part::Routes { domain: Arc::clone(domain), origin: Origin::new("") };
+        let from = ChunkKey { resource: resource.clone(), part };
+        let of_host = self.unproven.range(from..).take_while(move |(key, _)| {
+            key.resource == resource && matches!(&key.part, Part::Routes { domain: own, .. } if own == domain)
+        });
+        of_host.filter_map(|(_, entry)| match entry.state {
+            State::Held | State::Blamed { .. } => Some((&entry.origin, entry.proven.as_ref())),
+            State::Live { .. } => None,
+        })
     }
 
     /// Notes that the bytes of a resource up to the edit `through` were acknowledged.
@@ -159,6 +185,9 @@ impl Admission {
         for key in suspects.keys() {
             if let Some(entry) = self.unproven.get_mut(key) {
                 entry.state = state.clone();
+            }
+            if origins.len() == 1 {
+                self.blamed.insert(key.clone());
             }
         }
         if origins.len() > 1 {
@@ -228,11 +257,10 @@ impl Admission {
 
     /// The chunks that are blamed.
     pub(super) fn blamed(&self) -> impl Iterator<Item = PutBack<'_>> {
-        self.unproven.iter().filter_map(|(key, entry)| match &entry.state {
-            State::Blamed { message } => {
-                Some(PutBack { key, origin: &entry.origin, proven: entry.proven.as_ref(), message })
-            }
-            State::Live { .. } | State::Held => None,
+        self.blamed.iter().filter_map(|key| {
+            let entry = self.unproven.get(key)?;
+            let State::Blamed { message } = &entry.state else { return None };
+            Some(PutBack { key, origin: &entry.origin, proven: entry.proven.as_ref(), message })
         })
     }
 
@@ -246,7 +274,9 @@ impl Admission {
     }
 
     fn of_kind(&self, kind: ResourceType) -> impl Iterator<Item = (&ChunkKey, &Unproven)> {
-        self.unproven.iter().filter(move |(key, _)| key.resource.kind == kind)
+        let first = ResourceKey { kind, name: Arc::from("") };
+        let from = ChunkKey { resource: first, part: Part::Whole };
+        self.unproven.range(from..).take_while(move |(key, _)| key.resource.kind == kind)
     }
 
     fn of(&self, resource: &ResourceKey) -> impl Iterator<Item = (&ChunkKey, &Unproven)> {

@@ -1,44 +1,43 @@
-//! A route table with its virtual hosts, each with its encoded bytes.
+//! A route table with its virtual hosts, in pieces that outlive a change.
+//!
+//! Hosts are in order of their domains. A domain that its hash picks begins a run; a run's small hosts are one piece. So
+//! a changed host costs its run, and where runs begin depends on nothing but the domains.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    admission::{Admission, Serving},
-    chunk::{Chunk, ChunkKey, Part, ResourceKey},
+    admission::Admission,
+    chunk::{ChunkKey, Part, ResourceKey},
+    host::{Host, HostBytes, OriginChange},
 };
 use crate::{
-    ir::{Origin, Route, RouteRank, RouteTable, RouteTableName, VirtualHost},
+    ir::{Origin, Route, RouteTable, RouteTableName, VirtualHost},
     lower::table,
-    store::ResourceType,
+    store::{Body, Piece, ResourceType},
 };
+
+/// One domain of so many begins a run, on average.
+const HOSTS_PER_RUN: u64 = 32;
 
 /// One RouteConfiguration. The head may come after its hosts inside a delta, so it is optional.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) head: Option<Arc<RouteTable>>,
-    head_bytes: Bytes,
+    head_piece: Option<Piece>,
     hosts: BTreeMap<Arc<str>, Host>,
+    /// Hosts to be encoded anew.
     stale: BTreeSet<Arc<str>>,
-}
-
-#[derive(Debug, Default)]
-struct Host {
-    desired: Arc<VirtualHost>,
-    /// Routes as they were encoded last; reused while equal.
-    encoded: BTreeMap<RouteRank, (Arc<Route>, Bytes)>,
-    bytes: Bytes,
-}
-
-/// How the routes of one origin in one host changed.
-pub(super) struct OriginChange {
-    pub(super) origin: Origin,
-    pub(super) before: Option<Vec<Arc<Route>>>,
-    pub(super) after: Option<Vec<Arc<Route>>>,
+    /// The pieces of each run by the domain that begins it; the first run begins with the empty text.
+    runs: BTreeMap<Arc<str>, Vec<Piece>>,
+    /// Runs to be copied together anew.
+    stale_runs: BTreeSet<Arc<str>>,
 }
 
 pub(super) fn resource(table: &RouteTableName) -> ResourceKey {
@@ -50,10 +49,15 @@ pub(super) fn routes_key(table: &RouteTableName, domain: &Arc<str>, origin: &Ori
     ChunkKey { resource: resource(table), part }
 }
 
+fn begins_run(domain: &str) -> bool {
+    xxh3_64(domain.as_bytes()) % HOSTS_PER_RUN == 0
+}
+
 impl Table {
     /// The head and the virtual hosts by domain, for people.
     pub(super) fn pieces(&self) -> serde_json::Value {
-        let hosts: BTreeMap<_, _> = self.hosts.iter().map(|(domain, host)| (domain, &host.desired)).collect();
+        let hosts: BTreeMap<_, _> =
+            self.hosts.iter().map(|(domain, host)| (domain, host.desired())).collect();
         serde_json::json!({"head": self.head, "hosts": hosts})
     }
 
@@ -62,34 +66,40 @@ impl Table {
         if self.head.as_ref() == Some(&head) {
             return;
         }
-        self.head_bytes = table::head(&head);
+        self.head_piece = Some(Piece::new(table::head(&head)));
         self.head = Some(head);
         for (domain, host) in &mut self.hosts {
-            host.encoded.clear();
+            host.forget();
             self.stale.insert(Arc::clone(domain));
         }
     }
 
     /// Replaces a host, and says what that means per origin.
     pub(super) fn set_host(&mut self, domain: &Arc<str>, desired: Arc<VirtualHost>) -> Vec<OriginChange> {
-        let host = self.hosts.entry(Arc::clone(domain)).or_default();
-        let changes = compare(&host.desired, &desired);
-        host.desired = desired;
+        if !self.hosts.contains_key(domain) && begins_run(domain) {
+            // The run that it was part of ends before it now.
+            self.stale_runs.insert(self.run_of(domain));
+            self.runs.insert(Arc::clone(domain), Vec::new());
+        }
         self.stale.insert(Arc::clone(domain));
-        changes
+        self.hosts.entry(Arc::clone(domain)).or_default().set(desired)
     }
 
     /// Removes a host, and says which origins had routes in it.
     pub(super) fn remove_host(&mut self, domain: &Arc<str>) -> Vec<Origin> {
         self.stale.remove(domain);
-        let host = self.hosts.remove(domain).unwrap_or_default();
-        by_origin(&host.desired).into_keys().cloned().collect()
+        let Some(host) = self.hosts.remove(domain) else { return Vec::new() };
+        if begins_run(domain) {
+            self.runs.remove(domain);
+            self.stale_runs.remove(domain);
+        }
+        self.stale_runs.insert(self.run_of(domain));
+        host.origins()
     }
 
     /// The desired routes of an origin in a host.
     pub(super) fn routes_of(&self, domain: &str, origin: &Origin) -> Option<Vec<Arc<Route>>> {
-        let host = self.hosts.get(domain)?;
-        Some(host.desired.routes.iter().filter(|route| route.origin == *origin).cloned().collect())
+        Some(self.hosts.get(domain)?.routes_of(origin))
     }
 
     /// Marks a host to be encoded anew.
@@ -97,74 +107,237 @@ impl Table {
         self.stale.insert(Arc::clone(domain));
     }
 
-    /// The bytes to serve; encodes what is stale.
-    pub(super) fn assemble(&mut self, admission: &Admission) -> Option<Bytes> {
-        let head = Arc::clone(self.head.as_ref()?);
+    /// What to serve; encodes what is stale.
+    pub(super) fn assemble(&mut self, admission: &Admission) -> Option<Body> {
+        let head = self.head.clone()?;
         for domain in std::mem::take(&mut self.stale) {
             if let Some(host) = self.hosts.get_mut(&domain) {
                 host.encode(&domain, &head, admission);
+                self.stale_runs.insert(self.run_of(&domain));
             }
         }
-        Some(table::assemble(&self.head_bytes, self.hosts.values().map(|host| &host.bytes)))
-    }
-}
-
-impl Host {
-    fn encode(&mut self, domain: &Arc<str>, head: &RouteTable, admission: &Admission) {
-        let served = served_routes(&self.desired, &head.name, domain, admission);
-        let mut known = std::mem::take(&mut self.encoded);
-        for route in served {
-            let bytes = match known.remove(&route.rank) {
-                Some((same, bytes)) if Arc::ptr_eq(&same, &route) || same == route => bytes,
-                _ => table::route_chunk(&route, head),
-            };
-            self.encoded.insert(route.rank.clone(), (route, bytes));
+        for run in std::mem::take(&mut self.stale_runs) {
+            let pieces = self.join(&run);
+            self.runs.insert(run, pieces);
         }
-        let chunks = self.encoded.values().map(|(_, bytes)| bytes);
-        self.bytes = table::virtual_host_chunk(domain, chunks, self.desired.misdirected);
+        Some(Body::new(self.head_piece.iter().chain(self.runs.values().flatten())))
     }
-}
 
-/// The routes of a host, with those that are put back replaced by what was acknowledged.
-fn served_routes(
-    desired: &VirtualHost,
-    table: &RouteTableName,
-    domain: &Arc<str>,
-    admission: &Admission,
-) -> Vec<Arc<Route>> {
-    let origins = by_origin(desired);
-    let mut served = Vec::with_capacity(desired.routes.len());
-    for (origin, routes) in origins {
-        match admission.serving(&routes_key(table, domain, origin)) {
-            Serving::Desired => served.extend(routes.into_iter().cloned()),
-            Serving::Proven(Some(Chunk::Routes(proven))) => served.extend(proven.iter().cloned()),
-            Serving::Proven(_) => {}
+    /// The domain that begins the run of a domain.
+    fn run_of(&self, domain: &Arc<str>) -> Arc<str> {
+        let run = self.runs.range::<Arc<str>, _>(..=domain).next_back();
+        run.map_or_else(|| Arc::from(""), |(run, _)| Arc::clone(run))
+    }
+
+    /// The pieces of a run: small hosts copied together, large ones as they are.
+    fn join(&mut self, run: &Arc<str>) -> Vec<Piece> {
+        let next = self.runs.range::<Arc<str>, _>((Bound::Excluded(run), Bound::Unbounded)).next();
+        let end = next.map_or(Bound::Unbounded, |(next, _)| Bound::Excluded(next));
+        let hosts = self.hosts.range_mut::<Arc<str>, _>((Bound::Included(run), end));
+        let (mut pieces, mut small) = (Vec::new(), Vec::new());
+        for (_, host) in hosts {
+            match host.bytes() {
+                HostBytes::Small(_) => small.push(host),
+                HostBytes::Large(own) => {
+                    pieces.extend(copy_together(&mut small));
+                    pieces.extend(own.iter().cloned());
+                }
+            }
         }
+        pieces.extend(copy_together(&mut small));
+        pieces
     }
-    served
 }
 
-fn by_origin(host: &VirtualHost) -> BTreeMap<&Origin, Vec<&Arc<Route>>> {
-    let mut origins: BTreeMap<&Origin, Vec<&Arc<Route>>> = BTreeMap::new();
-    for route in &host.routes {
-        origins.entry(&route.origin).or_default().push(route);
-    }
-    origins
-}
-
-fn compare(before: &VirtualHost, after: &VirtualHost) -> Vec<OriginChange> {
-    let (before, after) = (by_origin(before), by_origin(after));
-    let origins: BTreeSet<&Origin> = before.keys().chain(after.keys()).copied().collect();
-    let own = |routes: Option<&Vec<&Arc<Route>>>| {
-        routes.map(|routes| routes.iter().map(|route| Arc::clone(route)).collect())
+/// One piece of several small hosts, which then keep their bytes there.
+fn copy_together(small: &mut Vec<&mut Host>) -> Option<Piece> {
+    let own = |host: &Host| match host.bytes() {
+        HostBytes::Small(bytes) => bytes.clone(),
+        HostBytes::Large(_) => Bytes::new(),
     };
-    origins
-        .into_iter()
-        .filter(|origin| before.get(origin) != after.get(origin))
-        .map(|origin| OriginChange {
-            origin: origin.clone(),
-            before: own(before.get(origin)),
-            after: own(after.get(origin)),
+    let parts: Vec<Bytes> = small.iter().map(|host| own(host)).collect();
+    if parts.is_empty() {
+        return None;
+    }
+    let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    let (bytes, mut start) = (bytes.freeze(), 0);
+    for (host, part) in small.drain(..).zip(parts) {
+        let end = start + part.len();
+        host.move_to(bytes.slice(start..end));
+        start = end;
+    }
+    Some(Piece::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+
+    use portolan_xds_proto::envoy::config::route::v3::RouteConfiguration;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+    use crate::ir::{Action, HeaderEdits, PathMatch, RouteMatch, RouteRank, Target};
+
+    const TABLE: &str = "apps/public/80";
+
+    fn route(index: usize, path: &str) -> Arc<Route> {
+        let object = (Arc::from(format!("apps/r{index}")), Arc::from("HTTPRoute"));
+        Arc::new(Route {
+            // The smaller the number the longer the path: order differs from that of names.
+            rank: RouteRank { path_length: Reverse(index % 7), object, ..RouteRank::default() },
+            origin: Origin::new(format!("HTTPRoute/apps/r{index}")),
+            name: format!("r{index}").into(),
+            matches: RouteMatch {
+                path: PathMatch::Exact(path.into()),
+                method: None,
+                headers: Vec::new(),
+                query: Vec::new(),
+                grpc: false,
+            },
+            action: Arc::new(Action {
+                request_headers: HeaderEdits::default(),
+                response_headers: HeaderEdits::default(),
+                cors: None,
+                target: Target::Answer { status: 418, body: "".into() },
+            }),
         })
-        .collect()
+    }
+
+    fn host(routes: impl IntoIterator<Item = Arc<Route>>, misdirected: bool) -> Arc<VirtualHost> {
+        let mut routes: Vec<_> = routes.into_iter().collect();
+        routes.sort_by(|one, other| one.rank.cmp(&other.rank));
+        Arc::new(VirtualHost { routes, misdirected })
+    }
+
+    fn table() -> Table {
+        let mut table = Table::default();
+        table.set_head(Arc::new(RouteTable { name: TABLE.into(), port: 80, tls: false }));
+        table
+    }
+
+    fn domain(index: usize) -> Arc<str> {
+        format!("h{index}.test").into()
+    }
+
+    /// Domains with the paths of their routes, as Envoy would read them.
+    fn decode(body: &Body) -> BTreeMap<String, Vec<String>> {
+        use portolan_xds_proto::envoy::config::route::v3::route_match::PathSpecifier;
+        let decoded = RouteConfiguration::decode(body.to_bytes()).unwrap();
+        assert_eq!(decoded.name, TABLE);
+        let path = |route: &portolan_xds_proto::envoy::config::route::v3::Route| match route
+            .r#match
+            .as_ref()
+            .and_then(|matching| matching.path_specifier.clone())
+        {
+            Some(PathSpecifier::Path(path) | PathSpecifier::Prefix(path)) => path,
+            other => panic!("{other:?}"),
+        };
+        decoded
+            .virtual_hosts
+            .iter()
+            .map(|host| (host.name.clone(), host.routes.iter().map(path).collect()))
+            .collect()
+    }
+
+    /// What a host should come out as.
+    fn expected(host: &VirtualHost) -> Vec<String> {
+        let paths = host.routes.iter().map(|route| match &route.matches.path {
+            PathMatch::Exact(path) => path.to_string(),
+            other => panic!("{other:?}"),
+        });
+        paths.chain(host.misdirected.then(|| "/".to_owned())).collect()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Edit {
+        Put { host: usize, routes: usize, changed: usize, misdirected: bool },
+        Remove { host: usize },
+    }
+
+    fn edit() -> impl Strategy<Value = Edit> {
+        let put = (0..60_usize, prop_oneof![0..4_usize, 100..300_usize], 0..300_usize, any::<bool>());
+        prop_oneof![
+            4 => put.prop_map(|(host, routes, changed, misdirected)| Edit::Put { host, routes, changed, misdirected }),
+            1 => (0..60_usize).prop_map(|host| Edit::Remove { host }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn whatever_was_before_equal_hosts_give_equal_bytes_and_versions(
+            edits in prop::collection::vec((edit(), any::<bool>()), 1..60),
+        ) {
+            let (mut edited, mut hosts) = (table(), BTreeMap::new());
+            let admission = Admission::default();
+            for (edit, assemble) in edits {
+                match edit {
+                    Edit::Put { host: index, routes, changed, misdirected } => {
+                        let routes = (0..routes)
+                            .map(|each| route(each, &if each == changed { format!("/new/{each}") } else { format!("/{each}") }));
+                        let new = host(routes, misdirected);
+                        edited.set_host(&domain(index), new.clone());
+                        hosts.insert(domain(index), new);
+                    }
+                    Edit::Remove { host: index } => {
+                        edited.remove_host(&domain(index));
+                        hosts.remove(&domain(index));
+                    }
+                }
+                if assemble {
+                    edited.assemble(&admission);
+                }
+            }
+            let edited = edited.assemble(&admission).unwrap();
+            let mut fresh = table();
+            for (domain, host) in &hosts {
+                fresh.set_host(domain, host.clone());
+            }
+            let fresh = fresh.assemble(&admission).unwrap();
+            prop_assert!(edited == fresh, "history shows");
+            let expected: BTreeMap<String, Vec<String>> =
+                hosts.iter().map(|(domain, host)| (domain.to_string(), expected(host))).collect();
+            prop_assert_eq!(decode(&edited), expected);
+        }
+    }
+
+    /// How many bytes of `after` are not memory of `before`.
+    fn copied(before: &Body, after: &Body) -> usize {
+        let known: BTreeSet<*const u8> = before.pieces().iter().map(|piece| piece.as_ptr()).collect();
+        let new = after.pieces().iter().filter(|piece| !known.contains(&piece.as_ptr()));
+        new.map(Bytes::len).sum()
+    }
+
+    #[test]
+    fn a_changed_route_copies_its_neighbourhood_and_not_the_table() {
+        let admission = Admission::default();
+        let mut many = table();
+        for index in 0..5_000 {
+            many.set_host(&domain(index), host([route(index, "/")], false));
+        }
+        let before = many.assemble(&admission).unwrap();
+        for index in [0, 1_234, 4_999] {
+            many.set_host(&domain(index), host([route(index, "/changed")], false));
+            let after = many.assemble(&admission).unwrap();
+            let copied = copied(&before, &after);
+            assert!(copied * 10 < after.len(), "{copied} bytes of {}", after.len());
+        }
+
+        let routes: Vec<_> = (0..5_000).map(|index| route(index, "/")).collect();
+        let mut one = table();
+        one.set_host(&domain(0), host(routes.clone(), true));
+        let before = one.assemble(&admission).unwrap();
+        for index in [0, 1_234, 4_999] {
+            let mut routes = routes.clone();
+            routes[index] = route(index, "/changed");
+            one.set_host(&domain(0), host(routes, true));
+            let after = one.assemble(&admission).unwrap();
+            let copied = copied(&before, &after);
+            assert!(copied * 10 < after.len(), "{copied} bytes of {}", after.len());
+        }
+    }
 }

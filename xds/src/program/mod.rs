@@ -7,6 +7,7 @@
 mod admission;
 mod chunk;
 mod frozen;
+mod host;
 mod hosts;
 mod publish;
 mod render;
@@ -25,7 +26,8 @@ pub use render::{RenderError, render};
 
 use admission::Admission;
 use chunk::{Chunk, ChunkKey, Part};
-use hosts::{OriginChange, Table};
+use host::OriginChange;
+use hosts::Table;
 use publish::Published;
 
 use crate::{

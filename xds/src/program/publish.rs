@@ -111,7 +111,7 @@ impl Program {
         match key.kind {
             ResourceType::RouteConfiguration => {
                 let body = self.tables.get_mut(&name)?.assemble(&self.admission)?;
-                Some(Resource::new(name, body, Vec::new()))
+                Some(Resource::with_body(name, body, Vec::new()))
             }
             ResourceType::Listener => self.build_listener(&name, key),
             ResourceType::Cluster => {

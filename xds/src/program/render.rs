@@ -20,7 +20,7 @@ pub fn render(store: &Store) -> Result<Value, RenderError> {
     for kind in ResourceType::ORDER {
         let mut resources = Map::new();
         for live in store.iter(kind) {
-            let json = dump::to_json(kind.type_url(), live.resource.body())
+            let json = dump::to_json(kind.type_url(), &live.resource.body().to_bytes())
                 .map_err(|source| RenderError { kind, name: live.resource.name().to_string(), source })?;
             resources.insert(live.resource.name().to_string(), json);
         }

@@ -129,7 +129,7 @@ impl Model {
         }
         self.seen = Some(version);
         self.rounds += 1;
-        let decoded = RouteConfiguration::decode(live.resource.body().clone()).unwrap();
+        let decoded = RouteConfiguration::decode(live.resource.body().to_bytes()).unwrap();
         let paths: BTreeSet<String> = paths(&decoded).collect();
         let resources = [(name, version)];
         if paths.iter().any(|path| path.contains("bad")) {
@@ -174,7 +174,7 @@ fn what_is_assembled_from_chunks_is_what_would_be_encoded_at_once() {
     let mut model = Model::new();
     model.apply(delta(0..25, &good));
     let live = model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap();
-    let decoded = RouteConfiguration::decode(live.resource.body().clone()).unwrap();
+    let decoded = RouteConfiguration::decode(live.resource.body().to_bytes()).unwrap();
     assert_eq!(decoded.virtual_hosts.len(), 3);
     assert_eq!(paths(&decoded).count(), 25);
     assert!(decoded.ignore_port_in_host_matching);
@@ -243,7 +243,7 @@ fn a_removed_route_is_never_put_back() {
     for _ in 0..20 {
         model.answer();
         assert!(!model.store.get(ResourceType::RouteConfiguration, TABLE).is_some_and(|live| {
-            let decoded = RouteConfiguration::decode(live.resource.body().clone()).unwrap();
+            let decoded = RouteConfiguration::decode(live.resource.body().to_bytes()).unwrap();
             paths(&decoded).any(|path| path == good(9))
         }));
     }

@@ -7,12 +7,14 @@
 //! A removed name stays as a tombstone. Tombstones are bounded in number; a stream whose cursor is older than
 //! the newest forgotten one compares everything instead ([`Changes::Unknown`]).
 
+mod body;
 mod resource;
 mod table;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use body::{Body, Piece};
 pub use resource::{Child, InvalidVersion, Resource, ResourceType, Version};
 use serde::Serialize;
 use table::Table;

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use portolan_xds_proto::{envoy, google};
 use serde::{Serialize, Serializer};
 
+use super::Body;
+
 /// The resource types that are served. Their order is the order of delivery: clusters first, the routes
 /// that name them last (make before break).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -63,15 +65,20 @@ impl fmt::Display for ResourceType {
     }
 }
 
-/// The version of a resource: the xxh3-128 hash of its bytes. Equal content has the same version in every
-/// replica and after every restart, so a reconnecting proxy is sent nothing that it has.
+/// The version of a resource: the xxh3-128 hash of its bytes, or of its pieces' hashes where it has several. Equal
+/// content has the same version in every replica and after every restart, so a reconnecting proxy is sent nothing
+/// that it has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u128);
 
 impl Version {
-    /// The version of an encoded resource.
+    /// The version of an encoded resource in one piece.
     pub fn of(body: &[u8]) -> Self {
         Self(xxhash_rust::xxh3::xxh3_128(body))
+    }
+
+    pub(super) fn of_hash(hash: u128) -> Self {
+        Self(hash)
     }
 }
 
@@ -117,8 +124,7 @@ pub type Child = (ResourceType, Arc<str>);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     name: Arc<str>,
-    version: Version,
-    body: Bytes,
+    body: Body,
     children: Vec<Child>,
 }
 
@@ -130,7 +136,12 @@ impl Resource {
     /// `RouteConfiguration`s. Endpoints and Secrets are sent again whenever the parent changes, because Envoy
     /// waits for them and does not ask.
     pub fn new(name: impl Into<Arc<str>>, body: Bytes, children: Vec<Child>) -> Self {
-        Self { name: name.into(), version: Version::of(&body), body, children }
+        Self::with_body(name, body.into(), children)
+    }
+
+    /// A resource from its encoded message in pieces. See [`Resource::new`].
+    pub fn with_body(name: impl Into<Arc<str>>, body: Body, children: Vec<Child>) -> Self {
+        Self { name: name.into(), body, children }
     }
 
     /// A resource from a message. See [`Resource::new`].
@@ -156,11 +167,11 @@ impl Resource {
 
     /// The version of its content.
     pub fn version(&self) -> Version {
-        self.version
+        self.body.version()
     }
 
-    /// Its encoded message. Cloning it copies no bytes.
-    pub fn body(&self) -> &Bytes {
+    /// Its encoded message.
+    pub fn body(&self) -> &Body {
         &self.body
     }
 
@@ -169,9 +180,9 @@ impl Resource {
         &self.children
     }
 
-    /// The body as an `Any` of the given type. Copies no bytes of the body.
+    /// The body as an `Any` of the given type. Copies the bytes of a body in several pieces.
     pub fn to_any(&self, kind: ResourceType) -> google::protobuf::Any {
-        google::protobuf::Any { type_url: kind.type_url().to_owned(), value: self.body.clone() }
+        google::protobuf::Any { type_url: kind.type_url().to_owned(), value: self.body.to_bytes() }
     }
 }
 
@@ -181,7 +192,7 @@ impl fmt::Debug for Resource {
         formatter
             .debug_struct("Resource")
             .field("name", &self.name)
-            .field("version", &self.version)
+            .field("version", &self.version())
             .field("bytes", &self.body.len())
             .field("children", &self.children)
             .finish()

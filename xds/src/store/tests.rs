@@ -20,7 +20,7 @@ fn changes(store: &Store, since: Seq) -> Option<Vec<String>> {
             changes
                 .map(|change| match change.resource {
                     Some(resource) => {
-                        format!("{}={}", change.name, String::from_utf8_lossy(resource.body()))
+                        format!("{}={}", change.name, String::from_utf8_lossy(&resource.body().to_bytes()))
                     }
                     None => format!("{}-", change.name),
                 })

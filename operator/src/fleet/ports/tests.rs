@@ -51,7 +51,7 @@ fn low_ports_move_up_and_others_stay() {
     let mut exact = self::ports(PortPolicy::Exact, &[443]);
     assert_eq!(assigned(&mut exact, "a", 80), Ok(80));
     let error = assigned(&mut exact, "a", 443).unwrap_err().to_string();
-    assert!(error.contains(":443 (Tcp) is in use by another process") && error.contains("127."), "{error}");
+    assert!(error.contains("TCP 127.") && error.contains(":443 is in use by another process"), "{error}");
 }
 
 #[test]

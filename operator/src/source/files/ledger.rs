@@ -113,23 +113,26 @@ impl Ledger {
         self.touched.insert(key.clone());
     }
 
-    /// What changed since the last call, sorted by key.
-    pub(super) fn settle(&mut self) -> Vec<Change> {
+    /// What changed since the last call, sorted by key, and whether other problems are there.
+    pub(super) fn settle(&mut self) -> (Vec<Change>, bool) {
+        let mut news = false;
         let touched = std::mem::take(&mut self.touched);
-        touched.into_iter().filter_map(|key| self.settle_one(key)).collect()
+        let changes = touched.into_iter().filter_map(|key| self.settle_one(key, &mut news)).collect();
+        (changes, news)
     }
 
-    fn settle_one(&mut self, key: ObjectKey) -> Option<Change> {
+    fn settle_one(&mut self, key: ObjectKey, news: &mut bool) -> Option<Change> {
         let entry = self.entries.get_mut(&key)?;
         let [winner, losers @ ..] = entry.claims.as_mut_slice() else {
-            self.duplicates.remove(&key);
+            *news |= self.duplicates.remove(&key).is_some();
             let told = self.entries.remove(&key)?.told;
             return told.map(|_| (key, None));
         };
         if losers.is_empty() {
-            self.duplicates.remove(&key);
+            *news |= self.duplicates.remove(&key).is_some();
         } else {
-            let problems = losers.iter().map(|loser| duplicate(&key, winner, loser)).collect();
+            let problems: Vec<Problem> = losers.iter().map(|loser| duplicate(&key, winner, loser)).collect();
+            *news |= self.duplicates.get(&key) != Some(&problems);
             self.duplicates.insert(key.clone(), problems);
         }
         let generation = match &entry.told {

@@ -7,6 +7,8 @@ mod ledger;
 mod listing;
 mod notices;
 mod pending;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{
@@ -171,7 +173,8 @@ impl Files {
         for (path, look) in look_at_all(&due) {
             news |= self.take(&path, look, patience, &mut again);
         }
-        let changes = self.ledger.settle();
+        let (changes, other_duplicates) = self.ledger.settle();
+        news |= other_duplicates;
         let problems = self.all_problems();
         Outcome { batch: Batch { changes, problems, seen }, news, again }
     }

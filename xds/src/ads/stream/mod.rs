@@ -88,6 +88,8 @@ pub struct Stream {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     sent: u64,
+    resources: u64,
+    bytes: u64,
     acked: u64,
     nacked: u64,
 }
@@ -191,9 +193,13 @@ impl Stream {
         let nonce = self.next_nonce.to_string();
         let config = self.config;
         let subscription = self.types.get_mut(&kind)?;
-        let Outgoing { response, children } = subscription.take(store, barrier, &config, nonce, now)?;
+        let Outgoing { response, bytes, children } =
+            subscription.take(store, barrier, &config, nonce, now)?;
         self.next_nonce += 1;
-        self.counters.entry(kind).or_default().sent += 1;
+        let counters = self.counters.entry(kind).or_default();
+        counters.sent += 1;
+        counters.resources += response.resources.len() as u64;
+        counters.bytes += bytes as u64;
         for (parent, child, seq) in children {
             self.touch(store, (kind, parent), child, seq, now);
         }
@@ -315,6 +321,8 @@ impl Stream {
                 held,
                 waiting: each.in_flight().is_some(),
                 sent: counters.sent,
+                resources: counters.resources,
+                bytes: counters.bytes,
                 acked: counters.acked,
                 nacked: counters.nacked,
             };

@@ -188,7 +188,7 @@ impl Subscription {
         for name in request.subscribe {
             if name == "*" {
                 self.start_wildcard(store, known, first);
-            } else if name.starts_with("xdstp:") || name.ends_with("/*") {
+            } else if name.starts_with("xdstp:") {
                 ignored.push(bounded(name));
             } else {
                 self.subscribe(store, name, known, first);

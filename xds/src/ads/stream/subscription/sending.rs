@@ -13,6 +13,8 @@ use crate::store::{Child, Resource, ResourceType, Seq, Store, Version};
 #[derive(Debug)]
 pub(in crate::ads::stream) struct Outgoing {
     pub(in crate::ads::stream) response: DeltaDiscoveryResponse,
+    /// Bytes of resources and names in it.
+    pub(in crate::ads::stream) bytes: usize,
     pub(in crate::ads::stream) children: Vec<(Arc<str>, Child, Seq)>,
 }
 
@@ -133,7 +135,7 @@ impl Subscription {
             sent_at: now,
             changed_at: chunk.changed_at,
         });
-        Some(Outgoing { response, children: chunk.children })
+        Some(Outgoing { response, bytes: chunk.bytes, children: chunk.children })
     }
 
     /// Adds a name to a chunk, if there is something to say about it. Returns false when the chunk is full.

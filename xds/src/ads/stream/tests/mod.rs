@@ -99,7 +99,7 @@ impl Bench {
             let any = each.resource.clone().unwrap();
             assert_eq!(any.type_url, response.type_url);
             assert_eq!(each.version, Version::of(&any.value).to_string());
-            let empty = any.value == *Resource::empty_endpoints(each.name.as_str()).body();
+            let empty = any.value == Resource::empty_endpoints(each.name.as_str()).body().to_bytes();
             let body = if empty { "empty".into() } else { String::from_utf8_lossy(&any.value) };
             write!(text, " {}={body}", each.name).unwrap();
         }

@@ -1,0 +1,184 @@
+//! The `portolan standalone` under measurement, and what the system says of it.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use hyper::Method;
+use portolan::fleet::{
+    GatewayName,
+    state::{Environment, StatePaths},
+    unix_http,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::RunError;
+
+/// The name of the thread that resolves and lowers.
+const CORE_THREAD: &str = "resolve";
+
+/// A running control plane. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct ControlPlane {
+    child: Child,
+    /// When it was started.
+    pub(super) started: Instant,
+    paths: StatePaths,
+    state: TempDir,
+}
+
+/// CPU time spent so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cpu {
+    /// By the whole process: user and system.
+    pub(super) process: Duration,
+    /// By the thread that resolves, lowers and encodes.
+    pub(super) core: Duration,
+}
+
+/// Resident memory in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// Now.
+    pub(super) resident: u64,
+    /// The most there ever was.
+    pub(super) peak: u64,
+}
+
+impl ControlPlane {
+    /// Starts it on a folder, without proxies; on these processors only, if any are named.
+    pub(super) fn start(binary: &Path, folder: &Path, cpus: Option<&str>) -> Result<Self, RunError> {
+        let state = TempDir::with_prefix("portolan-bench-state-")?;
+        let environment = Environment {
+            portolan_state: Some(state.path().into()),
+            xdg_runtime_dir: Some(state.path().into()),
+            ..Environment::default()
+        };
+        let paths = StatePaths::of(&[folder.to_owned()], &environment)
+            .map_err(|error| RunError::Start(error.to_string()))?;
+        let mut command = match cpus {
+            None => Command::new(binary),
+            Some(cpus) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", cpus]).arg(binary);
+                command
+            }
+        };
+        command
+            .args(["standalone", "--no-proxies", "--ports", "auto"])
+            .arg(folder)
+            .env("PORTOLAN_STATE", state.path())
+            .env("XDG_RUNTIME_DIR", state.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(state.path().join("log"))?);
+        let started = Instant::now();
+        let child = command
+            .spawn()
+            .map_err(|error| RunError::Start(format!("{} cannot be run: {error}", binary.display())))?;
+        Ok(Self { child, started, paths, state })
+    }
+
+    /// The socket that the Gateway's proxy would connect to.
+    pub(super) fn xds_socket(&self) -> Result<std::path::PathBuf, RunError> {
+        let name = GatewayName::new("default", "web").map_err(|error| RunError::Start(error.to_string()))?;
+        Ok(self.paths.xds_socket(&name))
+    }
+
+    /// Fails when the process has ended, with the end of its log.
+    pub(super) fn check(&mut self) -> Result<(), RunError> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(RunError::Ended(format!("{status}\n{}", self.log()))),
+        }
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read_to_string(self.state.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
+    }
+
+    /// CPU time so far.
+    pub(super) fn cpu(&self) -> io::Result<Cpu> {
+        let process = Path::new("/proc").join(self.child.id().to_string());
+        let stat = fs::read_to_string(process.join("stat"))?;
+        // Fields 14 and 15, counted after the command's name; in hundredths of a second on Linux.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok());
+        let ticks = ticks(11).zip(ticks(12)).ok_or_else(|| unexpected("stat"))?;
+        let mut core = None;
+        for thread in fs::read_dir(process.join("task"))? {
+            let thread = thread?.path();
+            // A thread may end while it is looked at.
+            if fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == CORE_THREAD) {
+                let schedstat = fs::read_to_string(thread.join("schedstat"))?;
+                let nanos = schedstat.split(' ').next().and_then(|text| text.parse().ok());
+                core = nanos.map(Duration::from_nanos);
+            }
+        }
+        Ok(Cpu {
+            process: Duration::from_millis((ticks.0 + ticks.1) * 10),
+            core: core.ok_or_else(|| unexpected("schedstat of the thread that resolves"))?,
+        })
+    }
+
+    /// Resident memory.
+    pub(super) fn memory(&self) -> io::Result<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kib = |field: &str| -> io::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            let number = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            number.map(|kib| kib * 1024).ok_or_else(|| unexpected(field))
+        };
+        Ok(Memory { resident: kib("VmRSS:")?, peak: kib("VmHWM:")? })
+    }
+
+    /// The sum and the count of one of its histograms.
+    pub(super) async fn histogram(&self, name: &str) -> Result<(f64, f64), RunError> {
+        let (socket, patience) = (self.paths.api_socket(), Duration::from_secs(30));
+        let (_, body) = unix_http::request(&socket, Method::GET, "/metrics", patience)
+            .await
+            .map_err(RunError::Metrics)?;
+        let text = String::from_utf8_lossy(&body);
+        let sample = |suffix: &str| {
+            let values = text.lines().filter_map(|line| line.rsplit_once(' ')).filter(|(series, _)| {
+                series.split('{').next().and_then(|series| series.strip_prefix(name)) == Some(suffix)
+            });
+            values.filter_map(|(_, value)| value.parse::<f64>().ok()).sum::<f64>()
+        };
+        Ok((sample("_sum"), sample("_count")))
+    }
+
+    /// Ends it in order.
+    pub(super) async fn stop(mut self) -> Result<(), RunError> {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM).map_err(io::Error::from)?;
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > until {
+                return Err(RunError::Ended(format!("does not end after SIGTERM\n{}", self.log())));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn unexpected(what: &str) -> io::Error {
+    io::Error::other(format!("/proc shows no {what}"))
+}

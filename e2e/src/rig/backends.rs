@@ -1,0 +1,72 @@
+//! Echo backends of a world, by name.
+//!
+//! They live on threads of their own: a world may be shared by tests, and a backend must outlive the one that started it.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::echo::{Echo, EchoConfig};
+
+/// Running echo backends.
+#[derive(Debug)]
+pub struct Backends {
+    runtime: Option<Runtime>,
+    running: Mutex<BTreeMap<String, Arc<Echo>>>,
+}
+
+impl Default for Backends {
+    fn default() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("echo").enable_all().build();
+        Self { runtime: Some(runtime.unwrap()), running: Mutex::default() }
+    }
+}
+
+impl Backends {
+    /// Starts a backend, or another one in its place.
+    pub fn start(&self, name: &str) -> SocketAddr {
+        let runtime = self.runtime.as_ref().expect("not dropped");
+        let config = EchoConfig::http(name);
+        // Blocks a thread of its own: the caller may be inside another runtime.
+        let echo = std::thread::scope(|scope| {
+            scope.spawn(|| runtime.block_on(Echo::start(config))).join().unwrap().unwrap()
+        });
+        let address = echo.addresses().http.unwrap();
+        self.running.lock().unwrap().insert(name.to_owned(), Arc::new(echo));
+        address
+    }
+
+    /// A running backend.
+    pub fn get(&self, name: &str) -> Arc<Echo> {
+        let running = self.running.lock().unwrap();
+        running.get(name).unwrap_or_else(|| panic!("no backend is called {name}")).clone()
+    }
+
+    /// Where a running backend listens.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        self.get(name).addresses().http.unwrap()
+    }
+
+    /// Ends a backend at once: connections to it are refused from now on.
+    pub fn end(&self, name: &str) {
+        self.running.lock().unwrap().remove(name);
+    }
+}
+
+impl Drop for Backends {
+    fn drop(&mut self) {
+        self.running.lock().unwrap().clear();
+        if let Some(runtime) = self.runtime.take() {
+            // A runtime that is dropped inside another one panics.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// An address on loopback where nothing listens, so that connections are refused.
+pub fn refusing() -> SocketAddr {
+    // Given back at once; the system hands a port out again only after all others.
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}

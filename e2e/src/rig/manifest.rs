@@ -1,0 +1,104 @@
+//! Manifests that many tests need, as YAML.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+
+use crate::echo::cert::Pair;
+
+/// The GatewayClass of all Gateways here.
+pub const CLASS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portolan}
+spec: {controllerName: portolan.dev/gateway-controller}
+";
+
+/// A Gateway in the default namespace; its listeners as a YAML flow sequence's items.
+pub fn gateway(name: &str, listeners: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: {name}}}
+spec:
+  gatewayClassName: portolan
+  listeners: [{listeners}]
+"
+    )
+}
+
+/// A Gateway with one HTTP listener, named `http`, on port 80.
+pub fn http_gateway(name: &str) -> String {
+    gateway(name, "{name: http, port: 80, protocol: HTTP}")
+}
+
+/// An HTTPRoute of Gateway `web` in the default namespace for one hostname; its rules as a YAML flow sequence's items.
+pub fn route(name: &str, hostname: &str, rules: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}}}
+spec:
+  parentRefs: [{{name: web}}]
+  hostnames: ['{hostname}']
+  rules: [{rules}]
+"
+    )
+}
+
+/// A Service without selector and one EndpointSlice per endpoint. Ports: 80 (`http`, no protocol named), 81 (`h2c`) and
+/// 82 (`ws`).
+pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
+    let slices: String =
+        endpoints.iter().enumerate().map(|(index, endpoint)| slice(name, index, *endpoint)).collect();
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  ports:
+  - {{name: http, port: 80}}
+  - {{name: h2c, port: 81, appProtocol: kubernetes.io/h2c}}
+  - {{name: ws, port: 82, appProtocol: kubernetes.io/ws}}
+{slices}"
+    )
+}
+
+fn slice(service: &str, index: usize, endpoint: SocketAddr) -> String {
+    let (family, ip, port) =
+        (if endpoint.is_ipv4() { "IPv4" } else { "IPv6" }, endpoint.ip(), endpoint.port());
+    format!(
+        "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {service}-{index}, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: {family}
+ports: [{{name: http, port: {port}}}, {{name: h2c, port: {port}}}, {{name: ws, port: {port}}}]
+endpoints: [{{addresses: ['{ip}']}}]
+"
+    )
+}
+
+/// A Secret of type `kubernetes.io/tls` in the default namespace.
+pub fn secret(name: &str, pair: &Pair) -> String {
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {{name: {name}}}
+type: kubernetes.io/tls
+data: {{tls.crt: {}, tls.key: {}}}
+",
+        encode(&pair.certificate),
+        encode(&pair.key)
+    )
+}
+
+/// Several documents as one file.
+pub fn join<T: AsRef<str>>(documents: impl IntoIterator<Item = T>) -> String {
+    documents.into_iter().map(|one| one.as_ref().trim().to_owned()).collect::<Vec<_>>().join("\n---\n")
+}

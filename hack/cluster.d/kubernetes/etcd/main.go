@@ -1,0 +1,10 @@
+// etcd, from its Go module: no registry serves it as a program.
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }

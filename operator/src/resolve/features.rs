@@ -1,0 +1,110 @@
+//! `GatewayClass.status.supportedFeatures`: what works, among what the installed CRDs can say.
+//!
+//! A feature stands here only when the code serves it and a test of ours proves it. The official suite takes its tests
+//! from this list, so a wrong entry is a failed test and a missing one a test that never ran.
+
+use portolan_crds::features as name;
+
+use super::{Bundle, Channel, Environment};
+
+/// A feature, and the CRDs that it needs.
+struct Feature {
+    name: &'static str,
+    /// The minor version of the first release that has it, in the experimental channel.
+    since: u32,
+    /// The minor version of the first release that has it in the standard channel; none when it is experimental still.
+    standard: Option<u32>,
+}
+
+/// In the standard channel of every release that Portolan knows.
+const fn core(name: &'static str) -> Feature {
+    Feature { name, since: 0, standard: Some(0) }
+}
+
+/// New in a release, in both channels.
+const fn new(name: &'static str, since: u32) -> Feature {
+    Feature { name, since, standard: Some(since) }
+}
+
+const FEATURES: &[Feature] = &[
+    core(name::GRPC_ROUTE),
+    core(name::GRPC_ROUTE_NAMED_ROUTE_RULE),
+    new(name::GRPC_ROUTE_REQUEST_HEADER_MODIFIER, 7),
+    core(name::GATEWAY),
+    core(name::GATEWAY_HTTP_LISTENER_ISOLATION),
+    core(name::GATEWAY_HTTPS_LISTENER_DETECT_MISDIRECTED_REQUESTS),
+    core(name::GATEWAY_PORT_8080),
+    new(name::GATEWAY_ROUTE_HOSTNAME_INTERSECTION_PRECEDENCE, 7),
+    core(name::HTTP_ROUTE),
+    core(name::HTTP_ROUTE_303_REDIRECT_STATUS_CODE),
+    core(name::HTTP_ROUTE_307_REDIRECT_STATUS_CODE),
+    core(name::HTTP_ROUTE_308_REDIRECT_STATUS_CODE),
+    core(name::HTTP_ROUTE_BACKEND_PROTOCOL_H2C),
+    core(name::HTTP_ROUTE_BACKEND_PROTOCOL_WEBSOCKET),
+    core(name::HTTP_ROUTE_BACKEND_REQUEST_HEADER_MODIFICATION),
+    core(name::HTTP_ROUTE_BACKEND_TIMEOUT),
+    new(name::HTTP_ROUTE_BACKEND_URL_REWRITE, 7),
+    core(name::HTTP_ROUTE_CORS),
+    Feature { name: name::HTTP_ROUTE_DESTINATION_PORT_MATCHING, since: 0, standard: None },
+    core(name::HTTP_ROUTE_HOST_REWRITE),
+    core(name::HTTP_ROUTE_METHOD_MATCHING),
+    core(name::HTTP_ROUTE_NAMED_ROUTE_RULE),
+    core(name::HTTP_ROUTE_PARENT_REF_PORT),
+    core(name::HTTP_ROUTE_PATH_REDIRECT),
+    core(name::HTTP_ROUTE_PATH_REWRITE),
+    core(name::HTTP_ROUTE_PORT_REDIRECT),
+    core(name::HTTP_ROUTE_QUERY_PARAM_MATCHING),
+    core(name::HTTP_ROUTE_REQUEST_MIRROR),
+    core(name::HTTP_ROUTE_REQUEST_MULTIPLE_MIRRORS),
+    core(name::HTTP_ROUTE_REQUEST_PERCENTAGE_MIRROR),
+    core(name::HTTP_ROUTE_REQUEST_TIMEOUT),
+    core(name::HTTP_ROUTE_RESPONSE_HEADER_MODIFICATION),
+    new(name::HTTP_ROUTE_RETRY_CODES, 7),
+    Feature { name: name::HTTP_ROUTE_RETRY_CONNECTION_ERROR, since: 0, standard: Some(7) },
+    core(name::HTTP_ROUTE_SCHEME_REDIRECT),
+    core(name::REFERENCE_GRANT),
+];
+
+/// The features in an environment, sorted as the API wants them. CRDs that do not say their release count as the
+/// standard channel of the newest one.
+pub(super) fn supported(environment: &Environment) -> Vec<&'static str> {
+    let (minor, channel) = match &environment.bundle {
+        Some(bundle) => (bundle.minor(), bundle.channel),
+        None => (Bundle::NEWEST_MINOR, Channel::Standard),
+    };
+    let has = |feature: &&Feature| {
+        let first = if channel == Channel::Experimental { Some(feature.since) } else { feature.standard };
+        first.is_some_and(|first| first <= minor)
+    };
+    let mut names: Vec<_> = FEATURES.iter().filter(has).map(|feature| feature.name).collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(version: &str, channel: Channel) -> Vec<&'static str> {
+        let bundle = Some(Bundle { version: version.into(), channel });
+        supported(&Environment { bundle, ..Environment::default() })
+    }
+
+    #[test]
+    fn features_are_sorted_distinct_and_known_to_the_suite() {
+        let all = of("v1.7.0", Channel::Experimental);
+        assert_eq!(all.len(), FEATURES.len());
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(all.iter().all(|one| name::ALL.contains(one)));
+    }
+
+    #[test]
+    fn features_follow_the_crds() {
+        let experimental = name::HTTP_ROUTE_DESTINATION_PORT_MATCHING;
+        assert!(of("v1.7.0", Channel::Experimental).contains(&experimental));
+        assert!(!of("v1.7.0", Channel::Standard).contains(&experimental));
+        assert!(of("v1.7.0", Channel::Standard).contains(&name::HTTP_ROUTE_RETRY_CODES));
+        assert!(!of("v1.6.3", Channel::Experimental).contains(&name::HTTP_ROUTE_RETRY_CODES));
+        assert!(!of("v1.6.3", Channel::Standard).contains(&name::HTTP_ROUTE_RETRY_CONNECTION_ERROR));
+    }
+}

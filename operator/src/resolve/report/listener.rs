@@ -1,0 +1,71 @@
+//! Status of listeners.
+
+use portolan_xds::ir::Transport;
+
+use super::{Condition, Judge, ListenerReport, Programmed};
+use crate::{
+    model::ObjectKey,
+    resolve::{Engine, ListenerOut, ListenerTls, ListenersOut},
+};
+
+impl Engine {
+    pub(super) fn listener_report(
+        &self,
+        key: &ObjectKey,
+        out: &ListenersOut,
+        one: &ListenerOut,
+        programmed: &Programmed,
+    ) -> ListenerReport {
+        let judge = Judge(out.generation);
+        let tls = self.state.tls(key).and_then(|tls| tls.listeners.get(&one.name));
+        let certificate_fault = tls.and_then(|tls| tls.faults.first());
+        let port = (one.port, Transport::Tcp);
+        let unavailable = self.state.chains(key).and_then(|chains| chains.unavailable.get(&port));
+        let accepted = one.fault.as_ref().or(unavailable);
+        let unresolved = one.invalid_kinds.as_ref().or(certificate_fault);
+        let mut conditions = vec![
+            judge.of("Accepted", accepted, ("Accepted", "the listener is accepted")),
+            match (accepted, certificate_fault) {
+                (Some(_), _) => judge.no("Programmed", "Invalid", "the listener is not accepted"),
+                (None, Some(_)) => {
+                    judge.no("Programmed", "Invalid", "the listener's certificates cannot be used")
+                }
+                (None, None) => judge.programmed("Programmed", programmed),
+            },
+            judge.of("ResolvedRefs", unresolved, ("ResolvedRefs", "all references are resolved")),
+        ];
+        if let Some(fault) = one.fault.as_ref().filter(|_| one.conflicted) {
+            conditions.push(judge.yes("Conflicted", fault.reason, fault.message.clone()));
+        }
+        if !one.overlaps.is_empty() {
+            let message = format!(
+                "hostnames overlap with {}; requests on a connection for another listener's host are answered with 421",
+                one.overlaps.join(", ")
+            );
+            conditions.push(judge.yes("OverlappingTLSConfig", "OverlappingHostnames", message));
+        }
+        conditions.extend(tls.and_then(|tls| expired(&judge, tls, self.state.now)));
+        let counts = self.effects.attached.get(key);
+        ListenerReport {
+            name: one.name.clone(),
+            attached_routes: counts.and_then(|counts| counts.get(&one.name)).copied().unwrap_or(0),
+            supported_kinds: one.kinds.clone(),
+            conditions,
+        }
+    }
+}
+
+/// A condition of ours, only there when it is true: an expired certificate goes on being served, and somebody should
+/// know.
+fn expired(judge: &Judge, tls: &ListenerTls, now: i64) -> Option<Condition> {
+    let expired = tls.certificates.iter().filter(|one| one.expires <= now);
+    let named: Vec<String> = expired
+        .map(|one| {
+            let moment = jiff::Timestamp::from_second(one.expires.saturating_sub(1));
+            let moment = moment.map_or_else(|_| String::new(), |moment| format!(" at {moment}"));
+            format!("the certificate of Secret/{} expired{moment}", one.name)
+        })
+        .collect();
+    let message = format!("{}: clients will refuse it", named.join("; "));
+    (!named.is_empty()).then(|| judge.yes("portolan.dev/CertificateExpired", "Expired", message))
+}

@@ -1,0 +1,201 @@
+//! Reports: the status of an object exactly as it would be written to a cluster, less the transition times that the
+//! writer keeps.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Engine, Fault};
+use crate::model::{Object, ObjectKey, ParentRef, RouteKind};
+
+mod class;
+mod gateway;
+mod listener;
+mod route;
+
+/// True, False or Unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Status {
+    /// True.
+    True,
+    /// False.
+    False,
+    /// Unknown.
+    Unknown,
+}
+
+/// A metav1.Condition without its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// The type.
+    #[serde(rename = "type")]
+    pub type_: &'static str,
+    /// The status.
+    pub status: Status,
+    /// The reason.
+    pub reason: &'static str,
+    /// The message.
+    pub message: String,
+    /// The generation that was judged.
+    pub observed_generation: i64,
+}
+
+/// What the fleet acknowledged of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Programmed {
+    /// Every connected Envoy has it.
+    Yes,
+    /// Not yet, and why.
+    Pending(String),
+    /// Envoy rejected it, with Envoy's message.
+    Rejected(String),
+}
+
+/// A status, by kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// Of a GatewayClass.
+    Class(ClassReport),
+    /// Of a Gateway.
+    Gateway(GatewayReport),
+    /// Of a route.
+    Route(RouteReport),
+}
+
+/// GatewayClassStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassReport {
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// What works, sorted.
+    pub supported_features: Vec<FeatureReport>,
+}
+
+/// SupportedFeature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FeatureReport {
+    /// Its name in the official suite.
+    pub name: &'static str,
+}
+
+/// GatewayStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GatewayReport {
+    /// Addresses, without ports.
+    pub addresses: Vec<AddressReport>,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// One per listener of the spec.
+    pub listeners: Vec<ListenerReport>,
+}
+
+/// GatewayStatusAddress.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct AddressReport {
+    /// `IPAddress` or `Hostname`; always set (the suite dials the first address that has a type).
+    #[serde(rename = "type")]
+    pub type_: &'static str,
+    /// The address.
+    pub value: String,
+}
+
+/// ListenerStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerReport {
+    /// The listener.
+    pub name: Arc<str>,
+    /// Routes that attached.
+    pub attached_routes: usize,
+    /// Kinds that may attach.
+    pub supported_kinds: Vec<RouteKind>,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// RouteStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteReport {
+    /// One per parentRef to a Gateway of ours.
+    pub parents: Vec<ParentReport>,
+}
+
+/// RouteParentStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentReport {
+    /// The reference as written, with defaults.
+    pub parent_ref: ParentRef,
+    /// Ours.
+    pub controller_name: &'static str,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// The most bytes of a condition's message (metav1.Condition).
+const LONGEST_MESSAGE: usize = 32_768;
+
+/// Writes conditions of one generation.
+struct Judge(i64);
+
+impl Judge {
+    fn yes(&self, type_: &'static str, reason: &'static str, message: impl Into<String>) -> Condition {
+        self.condition(type_, Status::True, reason, message)
+    }
+
+    fn no(&self, type_: &'static str, reason: &'static str, message: impl Into<String>) -> Condition {
+        self.condition(type_, Status::False, reason, message)
+    }
+
+    fn of(&self, type_: &'static str, fault: Option<&Fault>, good: (&'static str, &str)) -> Condition {
+        match fault {
+            Some(fault) => self.no(type_, fault.reason, fault.message.clone()),
+            None => self.yes(type_, good.0, good.1),
+        }
+    }
+
+    fn condition(
+        &self,
+        type_: &'static str,
+        status: Status,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Condition {
+        let mut message = message.into();
+        if message.len() > LONGEST_MESSAGE {
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE - 3));
+            message.push_str("...");
+        }
+        Condition { type_, status, reason, message, observed_generation: self.0 }
+    }
+
+    fn programmed(&self, type_: &'static str, programmed: &Programmed) -> Condition {
+        match programmed {
+            Programmed::Yes => {
+                self.yes(type_, "Programmed", "every connected Envoy acknowledged the configuration")
+            }
+            Programmed::Pending(why) => self.no(type_, "Pending", why.clone()),
+            Programmed::Rejected(why) => self.no(type_, "Invalid", format!("Envoy rejected it: {why}")),
+        }
+    }
+}
+
+impl Engine {
+    /// The report of an object; `None` for kinds without status and for objects that are not ours. `programmed` tells
+    /// what the fleet of a Gateway (second) acknowledged of an object (first).
+    pub fn report(
+        &self,
+        key: &ObjectKey,
+        programmed: &dyn Fn(&ObjectKey, &ObjectKey) -> Programmed,
+    ) -> Option<Report> {
+        match self.world.get(key)? {
+            Object::GatewayClass(_) => self.class_report(key).map(Report::Class),
+            Object::Gateway(_) => self.gateway_report(key, &programmed(key, key)).map(Report::Gateway),
+            Object::Route(_) => self.route_report(key, programmed).map(Report::Route),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! A virtual host with its encoded routes.
+//!
+//! A small host is one run of bytes, which its table joins with its neighbours'. A host of many routes is cut into
+//! pieces after routes that their identity picks, so that a changed route replaces one piece; where it is cut depends on
+//! nothing but its content.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{admission::Admission, chunk::Chunk};
+use crate::{
+    ir::{Origin, Route, RouteTable, VirtualHost},
+    lower::table,
+    store::Piece,
+};
+
+/// A host of more routes than this is cut.
+const SMALL: usize = 128;
+/// One route of so many begins a new piece, on average.
+const ROUTES_PER_PIECE: u64 = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    desired: Arc<VirtualHost>,
+    /// Served routes in order, as they were encoded last; reused while equal.
+    encoded: Vec<Encoded>,
+    bytes: HostBytes,
+}
+
+#[derive(Debug)]
+struct Encoded {
+    route: Arc<Route>,
+    /// A slice of a piece that has its neighbours too.
+    bytes: Bytes,
+    begins_piece: bool,
+}
+
+/// The bytes of a host in its table.
+#[derive(Debug)]
+pub(super) enum HostBytes {
+    /// One run of bytes. The table copies it together with others and gives back its slice of that: [`Host::move_to`].
+    Small(Bytes),
+    /// Pieces.
+    Large(Vec<Piece>),
+}
+
+impl Default for HostBytes {
+    fn default() -> Self {
+        Self::Small(Bytes::new())
+    }
+}
+
+/// How the routes of one origin in one host changed.
+pub(super) struct OriginChange {
+    pub(super) origin: Origin,
+    pub(super) before: Option<Vec<Arc<Route>>>,
+    pub(super) after: Option<Vec<Arc<Route>>>,
+}
+
+impl Host {
+    /// What is desired of it.
+    pub(super) fn desired(&self) -> &Arc<VirtualHost> {
+        &self.desired
+    }
+
+    /// Replaces what is desired, and says what that means per origin.
+    pub(super) fn set(&mut self, desired: Arc<VirtualHost>) -> Vec<OriginChange> {
+        let changes = compare(&self.desired, &desired);
+        self.desired = desired;
+        changes
+    }
+
+    /// The origins of its routes, each once.
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        let mut origins: Vec<Origin> = self.desired.routes.iter().map(|route| route.origin.clone()).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        origins
+    }
+
+    /// The desired routes of an origin.
+    pub(super) fn routes_of(&self, origin: &Origin) -> Vec<Arc<Route>> {
+        self.desired.routes.iter().filter(|route| route.origin == *origin).cloned().collect()
+    }
+
+    /// Forgets what was encoded.
+    pub(super) fn forget(&mut self) {
+        self.encoded.clear();
+    }
+
+    /// Its bytes, as they were encoded last.
+    pub(super) fn bytes(&self) -> &HostBytes {
+        &self.bytes
+    }
+
+    /// Encodes what is to be served and was not encoded before.
+    pub(super) fn encode(&mut self, domain: &Arc<str>, head: &RouteTable, admission: &Admission) {
+        let desired = Arc::clone(&self.desired);
+        let served = served(&desired, head, domain, admission);
+        let mut known = std::mem::take(&mut self.encoded).into_iter().peekable();
+        self.encoded.reserve_exact(served.len());
+        for route in &*served {
+            // Both are in order of rank, so what is smaller is gone.
+            while known
+                .peek()
+                .is_some_and(|old| !Arc::ptr_eq(&old.route, route) && old.route.rank < route.rank)
+            {
+                known.next();
+            }
+            let same = known.next_if(|old| Arc::ptr_eq(&old.route, route) || old.route == *route);
+            self.encoded.push(same.unwrap_or_else(|| Encoded {
+                bytes: table::route_chunk(route, head),
+                begins_piece: begins_piece(route),
+                route: Arc::clone(route),
+            }));
+        }
+        let end = table::virtual_host_end(desired.misdirected);
+        let routes = self.encoded.iter().map(|one| one.bytes.len()).sum();
+        let start = table::virtual_host_start(domain, routes, &end);
+        self.bytes = if self.encoded.len() <= SMALL {
+            let mut bytes = BytesMut::with_capacity(start.len() + routes + end.len());
+            bytes.extend_from_slice(&start);
+            self.encoded.iter().for_each(|one| bytes.extend_from_slice(&one.bytes));
+            bytes.extend_from_slice(&end);
+            HostBytes::Small(bytes.freeze())
+        } else {
+            HostBytes::Large(self.cut(start, end))
+        };
+    }
+
+    /// Takes the host's slice of what its table copied together, so that its bytes are kept once.
+    pub(super) fn move_to(&mut self, bytes: Bytes) {
+        let HostBytes::Small(own) = &mut self.bytes else { return };
+        let start = table_start(&self.encoded, own, &self.desired);
+        move_to(&mut self.encoded, &bytes, start);
+        *own = bytes;
+    }
+
+    /// The pieces of a large host. Pieces whose routes are all the same are used again.
+    fn cut(&mut self, start: Bytes, end: Bytes) -> Vec<Piece> {
+        let old: HashMap<*const u8, &Piece> = match &self.bytes {
+            HostBytes::Small(_) => HashMap::new(),
+            HostBytes::Large(pieces) => pieces.iter().map(|piece| (piece.bytes().as_ptr(), piece)).collect(),
+        };
+        let mut pieces = vec![Piece::new(start)];
+        for group in self.encoded.chunk_by_mut(|_, next| !next.begins_piece) {
+            let same = group.first().and_then(|first| old.get(&first.bytes.as_ptr()));
+            if let Some(same) = same.filter(|piece| is_exactly(piece, group)) {
+                pieces.push(Piece::clone(same));
+                continue;
+            }
+            let mut bytes = BytesMut::with_capacity(group.iter().map(|one| one.bytes.len()).sum());
+            group.iter().for_each(|one| bytes.extend_from_slice(&one.bytes));
+            let bytes = bytes.freeze();
+            move_to(group, &bytes, 0);
+            pieces.push(Piece::new(bytes));
+        }
+        if !end.is_empty() {
+            pieces.push(Piece::new(end));
+        }
+        pieces
+    }
+}
+
+/// Where the routes begin in the bytes of a small host.
+fn table_start(encoded: &[Encoded], own: &Bytes, host: &VirtualHost) -> usize {
+    let routes: usize = encoded.iter().map(|one| one.bytes.len()).sum();
+    own.len() - routes - table::virtual_host_end(host.misdirected).len()
+}
+
+/// Points routes that follow each other in `bytes` from `start` on to their places there.
+fn move_to(routes: &mut [Encoded], bytes: &Bytes, mut start: usize) {
+    for one in routes {
+        let end = start + one.bytes.len();
+        one.bytes = bytes.slice(start..end);
+        start = end;
+    }
+}
+
+/// Whether these routes are, one after the other, the memory of a piece.
+fn is_exactly(piece: &Piece, routes: &[Encoded]) -> bool {
+    let mut next = piece.bytes().as_ptr() as usize;
+    for one in routes {
+        if one.bytes.as_ptr() as usize != next {
+            return false;
+        }
+        next += one.bytes.len();
+    }
+    next == piece.bytes().as_ptr() as usize + piece.bytes().len()
+}
+
+fn begins_piece(route: &Route) -> bool {
+    let rank = &route.rank;
+    let place = format!("{}/{}/{}/{}", rank.object.1, rank.object.0, rank.rule, rank.matching);
+    xxh3_64(place.as_bytes()) % ROUTES_PER_PIECE == 0
+}
+
+/// The routes of a host, with those that are put back replaced by what was acknowledged.
+fn served<'a>(
+    desired: &'a VirtualHost,
+    table: &RouteTable,
+    domain: &Arc<str>,
+    admission: &Admission,
+) -> Cow<'a, [Arc<Route>]> {
+    let put_back: HashMap<&Origin, Option<&Chunk>> = admission.put_back(&table.name, domain).collect();
+    if put_back.is_empty() {
+        return Cow::Borrowed(&desired.routes);
+    }
+    let mut served: Vec<_> =
+        desired.routes.iter().filter(|route| !put_back.contains_key(&route.origin)).cloned().collect();
+    for proven in put_back.into_values() {
+        if let Some(Chunk::Routes(routes)) = proven {
+            served.extend(routes.iter().cloned());
+        }
+    }
+    served.sort_by(|one, other| one.rank.cmp(&other.rank));
+    Cow::Owned(served)
+}
+
+/// What differs between two versions of a host, by origin. Routes that both share cost a comparison of pointers.
+fn compare(before: &VirtualHost, after: &VirtualHost) -> Vec<OriginChange> {
+    let mut changes: HashMap<&Origin, OriginChange> = HashMap::new();
+    let (mut old, mut new) = (before.routes.iter().peekable(), after.routes.iter().peekable());
+    let mut changed = |origin| {
+        changes.entry(origin).or_insert_with(|| OriginChange {
+            origin: origin.clone(),
+            before: None,
+            after: None,
+        });
+    };
+    loop {
+        match (old.peek(), new.peek()) {
+            (None, None) => break,
+            (Some(one), Some(other)) if Arc::ptr_eq(one, other) || one == other => {
+                (old.next(), new.next());
+            }
+            (Some(one), Some(other)) if one.rank == other.rank => {
+                changed(&one.origin);
+                changed(&other.origin);
+                (old.next(), new.next());
+            }
+            (Some(one), Some(other)) if one.rank < other.rank => {
+                changed(&one.origin);
+                old.next();
+            }
+            (_, Some(other)) => {
+                changed(&other.origin);
+                new.next();
+            }
+            (Some(one), None) => {
+                changed(&one.origin);
+                old.next();
+            }
+        }
+    }
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    for route in &before.routes {
+        if let Some(change) = changes.get_mut(&route.origin) {
+            change.before.get_or_insert_default().push(Arc::clone(route));
+        }
+    }
+    for route in &after.routes {
+        if let Some(change) = changes.get_mut(&route.origin) {
+            change.after.get_or_insert_default().push(Arc::clone(route));
+        }
+    }
+    let mut changes: Vec<OriginChange> = changes.into_values().collect();
+    changes.sort_by(|one, other| one.origin.cmp(&other.origin));
+    changes
+}
