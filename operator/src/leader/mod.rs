@@ -50,13 +50,6 @@ impl Leadership {
     pub fn changes(&self) -> watch::Receiver<bool> {
         self.leads.clone()
     }
-
-    /// For tests: leads, or follows, for ever.
-    #[cfg(test)]
-    pub(crate) fn fixed(leads: bool) -> Self {
-        let until = if leads { u64::MAX } else { 0 };
-        Self { until: Arc::new(AtomicU64::new(until)), leads: watch::channel(leads).1 }
-    }
 }
 
 /// Since the machine started, its sleep included.

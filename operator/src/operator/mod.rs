@@ -5,6 +5,7 @@
 //! everything has been read once; until then it serves no proxy.
 
 mod placing;
+mod releases;
 mod surroundings;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -17,8 +18,6 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use placing::Reached;
-
 use self::surroundings::OperatorSurroundings;
 use crate::{
     admin::Admin,
@@ -26,7 +25,7 @@ use crate::{
     leader::{Candidate, Elector},
     metrics::Metrics,
     runtime::{self, Dirty, KeepNothing},
-    source::kubernetes::{self, Cluster, ClusterError, SecretAccess, connect},
+    source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect},
     status::Writer,
 };
 
@@ -64,8 +63,6 @@ pub struct Xds {
 pub struct Parts {
     /// Where proxies connect; nowhere without it.
     pub xds: Option<Xds>,
-    /// Where clients reach each Gateway; nothing is known without it.
-    pub reached: Option<watch::Receiver<Reached>>,
 }
 
 /// Why an operator cannot start.
@@ -120,8 +117,9 @@ pub async fn run_until(options: Options, parts: Parts, stop: CancellationToken) 
     let client = connect(&options.cluster).await?;
     tracing::info!(identity = %options.identity, namespace = %options.namespace, secrets = ?options.secrets, "operator starts");
     let metrics = Arc::new(Metrics::default());
-    let (handle, core) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing))
-        .map_err(|source| OperatorError::System { what: "a thread", source })?;
+    let (handle, core) =
+        runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), releases::environment(&Releases::new()))
+            .map_err(|source| OperatorError::System { what: "a thread", source })?;
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
 
     // Whoever follows does so before there is something to follow.
@@ -156,8 +154,8 @@ pub async fn run_until(options: Options, parts: Parts, stop: CancellationToken) 
     let stop_writing = CancellationToken::new();
     let writer = tokio::spawn(writer.run(dirty, stop_writing.clone()));
 
-    let reached = parts.reached.unwrap_or_else(|| watch::channel(Reached::new()).1);
-    tasks.spawn(placing::follow(handle.clone(), reached));
+    tasks.spawn(placing::follow(handle.clone()));
+    tasks.spawn(releases::follow(source.releases.clone(), handle.clone()));
     let server = AdsServer::new(Arc::clone(handle.hub()), ServerConfig::default());
     let admin = Admin {
         handle: handle.clone(),

@@ -1,98 +1,59 @@
 //! Where a Gateway's ports are in a cluster: the same port on every address of each proxy's pod, on every replica of the
-//! control plane alike; and where clients reach them, which the fleet knows.
+//! control plane alike.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv6Addr, SocketAddr},
 };
 
 use portolan_xds::ir::Transport;
-use tokio::sync::watch;
 
 use crate::{
     model::ObjectKey,
-    resolve::{Addresses, Fault, Placement},
+    resolve::Placement,
     runtime::{Handle, Stopped, Wanted},
 };
 
-/// Where clients reach each Gateway, as its fleet's Service tells. A Gateway that is not in it has no fleet yet.
-pub type Reached = BTreeMap<ObjectKey, Addresses>;
-
 /// Places what is wanted, for as long as the core runs.
-pub(super) async fn follow(handle: Handle, mut reached: watch::Receiver<Reached>) {
+pub(super) async fn follow(handle: Handle) {
     let mut wanted = handle.wanted();
-    let mut placed: BTreeMap<ObjectKey, Placement> = BTreeMap::new();
+    let mut placed = Wanted::new();
     loop {
-        let now = placements(&wanted.borrow_and_update(), &reached.borrow_and_update());
+        let now = wanted.borrow_and_update().clone();
         if tell(&handle, &placed, &now).is_err() {
             return;
         }
         placed = now;
-        // Who knows the fleets may end before the core does.
-        let reached_changed = async {
-            if reached.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return },
-            () = reached_changed => {}
+        if wanted.changed().await.is_err() {
+            return;
         }
     }
 }
 
-fn tell(
-    handle: &Handle,
-    before: &BTreeMap<ObjectKey, Placement>,
-    now: &BTreeMap<ObjectKey, Placement>,
-) -> Result<(), Stopped> {
-    for (gateway, placement) in now {
-        if before.get(gateway) != Some(placement) {
-            handle.placed(gateway.clone(), Some(placement.clone()))?;
-        }
+fn tell(handle: &Handle, before: &Wanted, now: &Wanted) -> Result<(), Stopped> {
+    for (gateway, ports) in now.iter().filter(|(gateway, ports)| before.get(*gateway) != Some(*ports)) {
+        handle.placed(gateway.clone(), Some(placement(ports)))?;
     }
-    for gateway in before.keys().filter(|gateway| !now.contains_key(*gateway)) {
-        // Its proxies go with its Deployment, which its owner's removal takes along.
+    let gone: BTreeSet<&ObjectKey> = before.keys().filter(|gateway| !now.contains_key(*gateway)).collect();
+    for gateway in gone {
+        // Its proxies go with its Deployment, which its owner takes along.
         handle.forget(gateway.clone())?;
     }
     Ok(())
 }
 
-fn placements(wanted: &Wanted, reached: &Reached) -> BTreeMap<ObjectKey, Placement> {
-    let place = |(gateway, ports): (&ObjectKey, &std::collections::BTreeSet<(u16, Transport)>)| {
-        let ports = ports.iter().map(|port| (*port, Ok(vec![every_address(port.0)]))).collect();
-        let addresses = reached.get(gateway).cloned().unwrap_or_else(|| {
-            Addresses::Lacking(Fault::new("AddressNotAssigned", "the fleet's Service has no address yet"))
-        });
-        (gateway.clone(), Placement { ports, addresses })
-    };
-    wanted.iter().map(place).collect()
-}
-
-fn every_address(port: u16) -> SocketAddr {
-    SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)
+fn placement(ports: &BTreeSet<(u16, Transport)>) -> Placement {
+    let everywhere = |port: u16| Ok(vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)]);
+    Placement { ports: ports.iter().map(|port| (*port, everywhere(port.0))).collect::<BTreeMap<_, _>>() }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::{model::Kind, resolve::Address};
 
     #[test]
-    fn ports_are_the_same_everywhere_and_addresses_are_the_fleets() {
-        let key = |name: &str| ObjectKey::new(Kind::Gateway, "default", name);
-        let ports = BTreeSet::from([(80, Transport::Tcp), (443, Transport::Tcp)]);
-        let wanted = Wanted::from([(key("new"), ports.clone()), (key("old"), ports)]);
-        let assigned = Addresses::Assigned(vec![Address::Hostname("lb.example.com".into())]);
-        let placed = placements(&wanted, &Reached::from([(key("old"), assigned.clone())]));
-        assert_eq!(placed[&key("old")].addresses, assigned);
-        assert!(
-            matches!(&placed[&key("new")].addresses, Addresses::Lacking(fault) if fault.reason == "AddressNotAssigned")
-        );
-        for placement in placed.values() {
-            assert_eq!(placement.ports[&(443, Transport::Tcp)], Ok(vec!["[::]:443".parse().unwrap()]));
-        }
+    fn ports_are_the_same_everywhere() {
+        let placement = placement(&BTreeSet::from([(80, Transport::Tcp), (443, Transport::Tcp)]));
+        assert_eq!(placement.ports[&(443, Transport::Tcp)], Ok(vec!["[::]:443".parse().unwrap()]));
     }
 }

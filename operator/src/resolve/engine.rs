@@ -88,9 +88,9 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    dependencies: Dependencies,
+    pub(super) dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
-    gateways: BTreeSet<ObjectKey>,
+    pub(super) gateways: BTreeSet<ObjectKey>,
 }
 
 impl Engine {
@@ -153,27 +153,6 @@ impl Engine {
     /// Whether a Gateway exists and its class is ours.
     pub fn is_served(&self, gateway: &ObjectKey) -> bool {
         self.state.listeners(gateway).is_some()
-    }
-
-    /// Whether Gateways use a class; nothing for a class that is not ours.
-    pub fn class_in_use(&self, class: &ObjectKey) -> Option<bool> {
-        self.state.class(class)?;
-        let uses = |key: &ObjectKey| match self.world.get(key) {
-            Some(Object::Gateway(gateway)) => gateway.class == class.name,
-            _ => false,
-        };
-        Some(self.gateways.iter().any(uses))
-    }
-
-    /// Secrets and the like that objects of ours refer to, as far as they may: also those that do not exist (yet).
-    pub fn referenced(&self) -> BTreeSet<ObjectKey> {
-        // A Gateway of a foreign class is resolved no further than its own fields, but those may name Secrets.
-        let counts = |unit: &Unit| match unit {
-            Unit::Tls(gateway) => self.is_served(gateway),
-            _ => true,
-        };
-        let read = |key: &&ObjectKey| self.dependencies.readers(&Read::Object((*key).clone())).any(counts);
-        self.dependencies.named().filter(read).cloned().collect()
     }
 
     /// Units exist because objects exist; the rest of a unit's life follows from reads.

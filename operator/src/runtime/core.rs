@@ -144,8 +144,8 @@ impl Core {
 
     /// Takes in changed objects.
     fn take(&mut self, batch: Option<Batch>) {
-        let Some(batch) = batch else { return };
-        self.problems = batch.problems;
+        let Some(mut batch) = batch else { return };
+        self.problems = std::mem::take(&mut batch.problems);
         if batch.changes.is_empty() {
             return;
         }

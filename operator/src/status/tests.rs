@@ -16,7 +16,7 @@ use crate::{
     leader::{Candidate, Elector, Leadership},
     metrics::Metrics,
     model::{Kind, ObjectKey},
-    resolve::Placement,
+    resolve::{Environment, Placement, Provenance},
     runtime::{self, Dirty, Handle, KeepNothing},
     source::kubernetes::{SecretAccess, start},
     twin::Twin,
@@ -39,7 +39,8 @@ impl Drop for Replica {
 fn replica(twin: &Twin, name: &str) -> Replica {
     let (client, stop, tasks) = (twin.client(), CancellationToken::new(), TaskTracker::new());
     let metrics = Arc::new(Metrics::default());
-    let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing)).unwrap();
+    let environment = Environment { provenance: Provenance::Kubernetes, bundle: None };
+    let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment).unwrap();
     let dirty = Arc::new(Dirty::default());
     handle.follow(Arc::clone(&dirty)).unwrap();
     let source = start(&client, SecretAccess::Referenced, &handle, Arc::clone(&metrics), &tasks, &stop);
@@ -133,7 +134,7 @@ fn acknowledge(replica: &Replica, seq: u64) {
 fn place(replica: &Replica) {
     let key = ObjectKey::new(Kind::Gateway, "apps", "web");
     let port = ((80, portolan_xds::ir::Transport::Tcp), Ok(vec!["127.0.0.1:80".parse().unwrap()]));
-    let placement = Placement { ports: [port].into(), ..Placement::default() };
+    let placement = Placement { ports: [port].into() };
     replica.handle.placed(key, Some(placement)).unwrap();
 }
 

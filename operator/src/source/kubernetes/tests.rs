@@ -9,6 +9,7 @@ use super::{Kubernetes, SecretAccess, start};
 use crate::{
     metrics::Metrics,
     model::Kind,
+    resolve::{Environment, Provenance},
     runtime::{self, Handle, KeepNothing},
     twin::Twin,
 };
@@ -28,7 +29,8 @@ impl Drop for Source {
 
 fn source(twin: &Twin) -> Source {
     let metrics = Arc::new(Metrics::default());
-    let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing)).unwrap();
+    let environment = Environment { provenance: Provenance::Kubernetes, bundle: None };
+    let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment).unwrap();
     let shutdown = CancellationToken::new();
     let (tasks, secrets) = (TaskTracker::new(), SecretAccess::Referenced);
     let kubernetes = start(&twin.client(), secrets, &handle, metrics, &tasks, &shutdown);
@@ -52,13 +54,13 @@ impl Source {
     }
 }
 
-/// Waits in the test's own time, which passes at once while everybody waits.
+/// Waits for a condition, with a deadline.
 async fn until<T: std::fmt::Debug>(
     what: &str,
     mut ask: impl AsyncFnMut() -> T,
     mut good: impl FnMut(&T) -> bool,
 ) -> T {
-    for _ in 0..5_000 {
+    for _ in 0..1_500 {
         let answer = ask().await;
         if good(&answer) {
             return answer;
@@ -98,7 +100,7 @@ async fn a_watch_whose_history_is_gone_starts_over_and_loses_no_deletion() {
     source.comes_to_know(&["HTTPRoute/apps/kept", "HTTPRoute/apps/new"]).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_watch_that_is_refused_without_end_starts_over() {
     let twin = twin();
     twin.put(route("gone"));
@@ -137,7 +139,7 @@ async fn nothing_is_served_while_a_kind_is_forbidden_and_it_is_said_which() {
     assert!(!source.is_synced().await);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_role_that_is_given_later_lets_the_sync_go_on() {
     let twin = twin();
     twin.refuse("httproutes?", 403);

@@ -30,7 +30,7 @@ pub(super) const WATCH_SECONDS: u32 = 60;
 
 /// After this many failures in a row a watch starts over with a list. An API server that was restored from a backup
 /// refuses versions that it never had, with an error that says nothing of it.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 3;
 
 /// The longest wait between tries.
 const MAX_DELAY: Duration = Duration::from_secs(30);
