@@ -90,12 +90,13 @@ async fn manifests_get_a_status_and_what_others_wrote_stays() {
     objects.apply(&web(&namespace)).await;
     objects.apply(&route(&namespace, "good", "shop")).await;
     objects.apply(&route(&namespace, "bad", "nothing")).await;
-    let class = objects.gateway_api("GatewayClass", "", &namespace);
     has(&objects, "", "GatewayClass", &namespace, "Accepted=True Accepted").await;
-    assert_eq!(
-        class.await.unwrap()["metadata"]["finalizers"],
-        json!(["gateway-exists-finalizer.gateway.networking.k8s.io"])
-    );
+    has(&objects, "", "GatewayClass", &namespace, "SupportedVersion=True SupportedVersion").await;
+    let finalizers = async || {
+        objects.gateway_api("GatewayClass", "", &namespace).await.unwrap()["metadata"]["finalizers"].clone()
+    };
+    let held = json!(["gateway-exists-finalizer.gateway.networking.k8s.io"]);
+    until("the class is held", finalizers, |list| *list == held).await;
     has(&objects, &namespace, "Gateway", "web", "Accepted=True Accepted").await;
     has(&objects, &namespace, "HTTPRoute", "good", "ResolvedRefs=True ResolvedRefs").await;
     has(&objects, &namespace, "HTTPRoute", "bad", "ResolvedRefs=False BackendNotFound").await;
@@ -123,7 +124,7 @@ async fn manifests_get_a_status_and_what_others_wrote_stays() {
         objects.gateway_api("HTTPRoute", &namespace, "bad").await.unwrap()["status"]["parents"].clone()
     };
     until("our entry is gone", ask, |parents| *parents == json!([foreign])).await;
-    objects.delete(&web(&namespace)).await;
+    objects.clear(&namespace).await;
     let ask = async || objects.gateway_api("GatewayClass", "", &namespace).await;
     until("the class is let go", ask, Option::is_none).await;
 }
@@ -149,7 +150,7 @@ async fn what_is_wrong_is_an_event_on_its_object() {
     objects.apply(&route(&namespace, "good", "shop")).await;
     has(&objects, &namespace, "HTTPRoute", "good", "Accepted=True Accepted").await;
     assert_eq!(events().await.len(), count);
-    objects.delete(&web(&namespace)).await;
+    objects.clear(&namespace).await;
 }
 
 #[tokio::test]
@@ -171,7 +172,7 @@ async fn a_killed_leader_is_replaced_and_its_work_goes_on() {
     has(&objects, &namespace, "HTTPRoute", "later", "ResolvedRefs=False BackendNotFound").await;
     assert!(second.leads().await);
     assert_eq!(versions(&objects, &namespace, &all[1..]).await, before[1..]);
-    objects.delete(&web(&namespace)).await;
+    objects.clear(&namespace).await;
 }
 
 #[tokio::test]
@@ -223,7 +224,7 @@ async fn a_suspended_leader_writes_nothing_late() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(versions(&objects, &namespace, &all).await, before);
     assert!(second.leads().await);
-    objects.delete(&web(&namespace)).await;
+    objects.clear(&namespace).await;
 }
 
 /// The roles that reading needs, without those in `without`.
@@ -300,5 +301,5 @@ async fn an_api_server_that_is_away_for_a_while_changes_nothing() {
         gateway["status"]["listeners"][0]["attachedRoutes"].clone()
     };
     until("the deletion is known", attached, |count| *count == 1).await;
-    objects.delete(&web(&namespace)).await;
+    objects.clear(&namespace).await;
 }

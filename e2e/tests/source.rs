@@ -9,6 +9,7 @@ use kube::Client;
 use portolan::{
     metrics::Metrics,
     model::{Kind, Object, ObjectKey},
+    resolve::{Environment, Provenance},
     runtime::{self, Handle, KeepNothing},
     source::kubernetes::{self, Kubernetes, SecretAccess},
 };
@@ -26,7 +27,8 @@ struct Source {
 impl Source {
     fn start(client: &Client, secrets: SecretAccess) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing)).unwrap();
+        let environment = Environment { provenance: Provenance::Kubernetes, bundle: None };
+        let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment).unwrap();
         let shutdown = CancellationToken::new();
         let kubernetes = kubernetes::start(client, secrets, &handle, metrics, &TaskTracker::new(), &shutdown);
         Self { handle, kubernetes, shutdown }
@@ -40,7 +42,7 @@ impl Source {
 
     async fn is_synced(&self) {
         let ask = async || (self.handle.ask(|core| core.is_synced()).await, self.kubernetes.waiting.list());
-        until("the first sync", ask, |(synced, _)| *synced == Ok(true)).await;
+        let _ = until("the first sync", ask, |(synced, _)| *synced == Ok(true)).await;
     }
 
     /// The objects of a namespace that the core knows, as `Kind/name`.

@@ -51,9 +51,9 @@ impl Objects {
     pub async fn apply(&self, yaml: &str) {
         for object in documents(yaml) {
             let name = object["metadata"]["name"].as_str().expect("a name");
-            let applied =
-                self.api(&object).patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object));
-            applied.await.unwrap_or_else(|error| panic!("{name} cannot be applied: {error}"));
+            let (api, params) = (self.api(&object), PatchParams::apply(MANAGER).force());
+            let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
+            applied.unwrap_or_else(|error| panic!("{name} cannot be applied: {error}"));
         }
     }
 
@@ -124,6 +124,24 @@ impl Objects {
         let name = format!("{prefix}-{nanos:x}");
         self.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}")).await;
         name
+    }
+
+    /// Deletes the Gateways and routes of a test's namespace, and the class that is named like it.
+    pub async fn clear(&self, namespace: &str) {
+        let version = "gateway.networking.k8s.io/v1";
+        for kind in ["Gateway", "HTTPRoute"] {
+            for object in self.list(version, kind, namespace).await {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                let metadata = json!({"name": name, "namespace": namespace});
+                self.delete(&json!({"apiVersion": version, "kind": kind, "metadata": metadata}).to_string())
+                    .await;
+            }
+        }
+        let metadata = json!({"name": namespace});
+        self.delete(
+            &json!({"apiVersion": version, "kind": "GatewayClass", "metadata": metadata}).to_string(),
+        )
+        .await;
     }
 
     /// Installs the CRDs of a folder and waits until they are served.

@@ -3,9 +3,7 @@
 use std::{
     fs::File,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
 };
 
 use http_body_util::{BodyExt as _, Empty};
@@ -16,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::until;
+use crate::rig::binary::portolan;
 
 /// One replica. Ends with this value.
 #[derive(Debug)]
@@ -24,21 +23,6 @@ pub struct Replica {
     child: Child,
     admin: SocketAddr,
     folder: TempDir,
-}
-
-/// The `portolan` to test: `$PORTOLAN_BIN`, or the one that cargo built beside the test.
-fn binary() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        if let Some(named) = std::env::var_os("PORTOLAN_BIN").filter(|path| !path.is_empty()) {
-            return named.into();
-        }
-        // <target>/<profile>/deps/<test>-<hash>
-        let test = std::env::current_exe().unwrap();
-        let path = test.ancestors().nth(2).unwrap().join("portolan");
-        assert!(path.is_file(), "{} is missing: cargo build -p portolan", path.display());
-        path
-    })
 }
 
 impl Replica {
@@ -50,7 +34,7 @@ impl Replica {
         // Free a moment ago.
         let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(binary())
+        let child = Command::new(portolan())
             .arg("operator")
             .arg("--kubeconfig")
             .arg(&path)

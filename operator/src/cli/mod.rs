@@ -1,6 +1,7 @@
 //! The command line: arguments in, text and exit codes out. Everything that decides lives in the library's other modules.
 
 mod check;
+mod cluster;
 mod logs;
 mod manifests;
 mod operator;
@@ -77,16 +78,18 @@ enum Command {
         after_help = "Examples:\n  portolan preflight --context staging\n  kubectl exec -n portolan-system deploy/portolan -- portolan preflight --as-operator"
     )]
     Preflight(preflight::PreflightArgs),
-    /// Show how a running standalone's Gateways and routes stand.
+    /// Show how the Gateways and routes of a running standalone, or of a cluster, stand.
     ///
-    /// Exits with 1 if none runs, or several do and no paths are named.
+    /// Exits with 1 if no standalone runs, or several do and no paths are named, or the cluster does not answer.
     #[command(
-        after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml\n  portolan status manifests/ --wait 30"
+        after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml\n  portolan status manifests/ --wait 30\n  portolan status --cluster --context staging"
     )]
     Status {
         /// The paths that the standalone was given.
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        #[command(flatten)]
+        cluster: cluster::MaybeCluster,
         /// How to show it.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -123,8 +126,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Standalone(args) => standalone::standalone(args),
         Command::Operator(args) => operator::operator(args),
         Command::Preflight(args) => preflight::run(args),
-        Command::Status { paths, output, wait } => {
-            status::status(&paths, output, wait.map(Duration::from_secs))
+        Command::Status { paths, cluster, output, wait } => {
+            status::status(&paths, &cluster, output, wait.map(Duration::from_secs))
         }
         Command::Proxy(args) => proxy::proxy(args),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),

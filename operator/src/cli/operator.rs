@@ -39,14 +39,13 @@ pub(super) struct OperatorArgs {
 pub(super) fn operator(args: OperatorArgs) -> io::Result<bool> {
     args.logs.start();
     let options = Options {
-        cluster: args.cluster,
         namespace: args.namespace,
         identity: identity(args.name),
         secrets: args.secret_access,
         admin: args.admin,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match runtime.block_on(run(options, Parts::default())) {
+    match runtime.block_on(run(&args.cluster, options, Parts::default())) {
         Ok(()) => Ok(true),
         Err(error) => {
             writeln!(io::stderr(), "portolan: {error}")?;

@@ -10,6 +10,7 @@ mod surroundings;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use kube::Client;
 use portolan_xds::ads::{AdsServer, ServerConfig};
 use tokio::{
     net::TcpListener,
@@ -22,9 +23,9 @@ use self::surroundings::OperatorSurroundings;
 use crate::{
     admin::Admin,
     events,
-    leader::{Candidate, Elector},
+    leader::{Candidate, Elector, Leadership},
     metrics::Metrics,
-    runtime::{self, Dirty, KeepNothing},
+    runtime::{self, Dirty, Handle, KeepNothing},
     source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect},
     status::Writer,
 };
@@ -35,8 +36,6 @@ const LEASE: &str = "portolan";
 /// How to run an operator.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Which API server.
-    pub cluster: Cluster,
     /// The operator's own namespace: where its Lease is.
     pub namespace: String,
     /// This replica, uniquely.
@@ -93,112 +92,152 @@ pub enum OperatorError {
 ///
 /// # Errors
 /// Where it cannot start; what goes wrong later is logged and shown in the status.
-pub async fn run(options: Options, parts: Parts) -> Result<(), OperatorError> {
+pub async fn run(cluster: &Cluster, options: Options, parts: Parts) -> Result<(), OperatorError> {
     let system = |what| move |source| OperatorError::System { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
-    let stop = CancellationToken::new();
-    let running = run_until(options, parts, stop.clone());
-    tokio::pin!(running);
+    let client = connect(cluster).await?;
+    let operator = Operator::start(client, options, parts).await?;
     tokio::select! {
-        ended = &mut running => return ended,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    stop.cancel();
-    running.await
-}
-
-/// Runs until `stop`.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_until(options: Options, parts: Parts, stop: CancellationToken) -> Result<(), OperatorError> {
-    let client = connect(&options.cluster).await?;
-    tracing::info!(identity = %options.identity, namespace = %options.namespace, secrets = ?options.secrets, "operator starts");
-    let metrics = Arc::new(Metrics::default());
-    let (handle, core) =
-        runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), releases::environment(&Releases::new()))
-            .map_err(|source| OperatorError::System { what: "a thread", source })?;
-    let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-
-    // Whoever follows does so before there is something to follow.
-    let dirty = Arc::new(Dirty::default());
-    // The core ends only when we say so, below.
-    let _ = handle.follow(Arc::clone(&dirty));
-    let source =
-        kubernetes::start(&client, options.secrets, &handle, Arc::clone(&metrics), &tasks, &shutdown);
-    source.observations.follow(Arc::clone(&dirty));
-
-    let candidate =
-        Candidate { namespace: options.namespace, name: LEASE.into(), identity: options.identity.clone() };
-    let (elector, leadership) = Elector::new(&client, candidate);
-    let (resign, elector) = (CancellationToken::new(), elector);
-    let elector = tokio::spawn(elector.run(resign.clone()));
-    let (events, sending) = events::channel(client.clone(), &options.identity, Arc::clone(&metrics));
-    let ended = shutdown.clone().cancelled_owned();
-    tasks.spawn(async move {
-        tokio::select! {
-            () = sending => {}
-            () = ended => {}
-        }
-    });
-    let writer = Writer::new(
-        client.clone(),
-        handle.clone(),
-        Arc::clone(&source.observations),
-        leadership.clone(),
-        events,
-        Arc::clone(&metrics),
-    );
-    let stop_writing = CancellationToken::new();
-    let writer = tokio::spawn(writer.run(dirty, stop_writing.clone()));
-
-    tasks.spawn(placing::follow(handle.clone()));
-    tasks.spawn(releases::follow(source.releases.clone(), handle.clone()));
-    let server = AdsServer::new(Arc::clone(handle.hub()), ServerConfig::default());
-    let admin = Admin {
-        handle: handle.clone(),
-        registry: Arc::clone(server.registry()),
-        metrics,
-        surroundings: Arc::new(OperatorSurroundings {
-            identity: options.identity,
-            leadership,
-            waiting: Arc::clone(&source.waiting),
-            registry: Arc::clone(server.registry()),
-        }),
-    };
-    let refused = |source| OperatorError::Admin { at: options.admin, source };
-    let listener = TcpListener::bind(options.admin).await.map_err(refused)?;
-    tasks.spawn(admin.serve_tcp(listener, shutdown.clone()));
-    if let Some(xds) = parts.xds {
-        let shutdown = shutdown.clone();
-        tasks.spawn(async move {
-            if let Err(error) = server.serve_tls(xds.listener, xds.tls, xds.trust_domain, shutdown).await {
-                tracing::error!(%error, "the xDS port broke");
-            }
-        });
-    }
-
-    stop.cancelled().await;
-    tracing::info!("operator ends");
-    // First the writes, then the Lease, so that the next leader finds nobody writing; proxies last.
-    stop_writing.cancel();
-    log_panic(writer.await);
-    resign.cancel();
-    log_panic(elector.await);
-    shutdown.cancel();
-    handle.stop();
-    tasks.close();
-    tasks.wait().await;
-    // It ends on its own; a panic there was told by its log.
-    let _ = tokio::task::spawn_blocking(move || core.join()).await;
-    tracing::info!("operator ended");
+    operator.end().await;
     Ok(())
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a defect of Portolan: a task failed; please report it");
+/// A running operator.
+#[derive(Debug)]
+pub struct Operator {
+    handle: Handle,
+    leadership: Leadership,
+    core: std::thread::JoinHandle<()>,
+    /// What writes; it ends before the Lease is given back.
+    writing: Stage,
+    electing: Stage,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// Tasks that end together.
+#[derive(Debug, Default)]
+struct Stage {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Stage {
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
+}
+
+impl Operator {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Where a port or a thread is refused.
+    pub async fn start(client: Client, options: Options, parts: Parts) -> Result<Self, OperatorError> {
+        tracing::info!(identity = %options.identity, namespace = %options.namespace, secrets = ?options.secrets, "operator starts");
+        let refused = |source| OperatorError::Admin { at: options.admin, source };
+        let listener = TcpListener::bind(options.admin).await.map_err(refused)?;
+        let metrics = Arc::new(Metrics::default());
+        let environment = releases::environment(&Releases::new());
+        let (handle, core) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment)
+            .map_err(|source| OperatorError::System { what: "a thread", source })?;
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+
+        // Whoever follows does so before there is something to follow.
+        let dirty = Arc::new(Dirty::default());
+        // The core ends only when we say so, in [`Operator::end`].
+        let _ = handle.follow(Arc::clone(&dirty));
+        let source =
+            kubernetes::start(&client, options.secrets, &handle, Arc::clone(&metrics), &tasks, &shutdown);
+        source.observations.follow(Arc::clone(&dirty));
+        tasks.spawn(placing::follow(handle.clone()));
+        tasks.spawn(releases::follow(source.releases.clone(), handle.clone()));
+
+        let candidate = Candidate {
+            namespace: options.namespace,
+            name: LEASE.into(),
+            identity: options.identity.clone(),
+        };
+        let (elector, leadership) = Elector::new(&client, candidate);
+        let (events, sending) = events::channel(client.clone(), &options.identity, Arc::clone(&metrics));
+        tasks.spawn(until(shutdown.clone(), sending));
+        let writer = Writer::new(
+            client,
+            handle.clone(),
+            Arc::clone(&source.observations),
+            leadership.clone(),
+            events,
+            Arc::clone(&metrics),
+        );
+        let (writing, electing) = (Stage::default(), Stage::default());
+        // Who has not read everything would take away what others wrote rightly: it must not lead.
+        let (synced, stop) = (source.synced.clone(), electing.stop.clone());
+        electing.tasks.spawn(async move {
+            if synced.run_until_cancelled(stop.cancelled()).await.is_none() {
+                elector.run(stop).await;
+            }
+        });
+        writing.tasks.spawn(writer.run(dirty, writing.stop.clone()));
+
+        let server = AdsServer::new(Arc::clone(handle.hub()), ServerConfig::default());
+        let admin = Admin {
+            handle: handle.clone(),
+            registry: Arc::clone(server.registry()),
+            metrics,
+            surroundings: Arc::new(OperatorSurroundings {
+                identity: options.identity,
+                leadership: leadership.clone(),
+                waiting: Arc::clone(&source.waiting),
+                registry: Arc::clone(server.registry()),
+            }),
+        };
+        tasks.spawn(admin.serve_tcp(listener, shutdown.clone()));
+        if let Some(xds) = parts.xds {
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move {
+                if let Err(error) = server.serve_tls(xds.listener, xds.tls, xds.trust_domain, shutdown).await
+                {
+                    tracing::error!(%error, "the xDS port broke");
+                }
+            });
+        }
+        Ok(Self { handle, leadership, core, writing, electing, tasks, shutdown })
+    }
+
+    /// Asks the core.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Whether this replica leads.
+    pub fn leadership(&self) -> &Leadership {
+        &self.leadership
+    }
+
+    /// Ends it in order.
+    pub async fn end(self) {
+        tracing::info!("operator ends");
+        // First the writes, then the Lease, so that the next leader finds nobody writing; proxies last.
+        self.writing.end().await;
+        self.electing.end().await;
+        self.shutdown.cancel();
+        self.handle.stop();
+        self.tasks.close();
+        self.tasks.wait().await;
+        // It ends on its own; a panic there was told by its log.
+        let _ = tokio::task::spawn_blocking(move || self.core.join()).await;
+        tracing::info!("operator ended");
+    }
+}
+
+/// Works until then.
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    // Whether it ended or was ended is the same to whoever waits for it.
+    let _ = stop.run_until_cancelled(work).await;
 }

@@ -84,6 +84,12 @@ pub struct Handle {
     referenced: watch::Receiver<BTreeSet<ObjectKey>>,
 }
 
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("runtime::Handle")
+    }
+}
+
 impl Handle {
     /// Tells of changed objects, and of the problems that the source has now.
     pub fn changes(&self, batch: Batch) -> Result<(), Stopped> {

@@ -11,12 +11,12 @@
 
 use portolan_crds::{
     conditions::{gateway, gateway_class, listener, policy, portolan, route},
-    names::CONTROLLER_NAME,
+    names::{API_GROUP, CONTROLLER_NAME},
 };
 use serde_json::{Map, Value};
 
-/// The types of conditions that Portolan writes, wherever. Any other is somebody else's.
-const OWN_TYPES: [&str; 11] = [
+/// The types of conditions that Portolan writes, wherever, beside those in its own domain. Any other is somebody else's.
+const OWN_TYPES: [&str; 10] = [
     gateway::types::ACCEPTED,
     gateway::types::INSECURE_FRONTEND_VALIDATION_MODE,
     gateway::types::PROGRAMMED,
@@ -25,7 +25,6 @@ const OWN_TYPES: [&str; 11] = [
     listener::types::CONFLICTED,
     listener::types::OVERLAPPING_TLS_CONFIG,
     policy::types::RESOLVED_REFS,
-    portolan::types::PROGRAMMED,
     route::types::ACCEPTED,
     route::types::PARTIALLY_INVALID,
 ];
@@ -194,7 +193,8 @@ impl Context<'_> {
 }
 
 fn is_own(condition: &Value) -> bool {
-    condition["type"].as_str().is_some_and(|type_| OWN_TYPES.contains(&type_))
+    let type_ = condition["type"].as_str().unwrap_or_default();
+    OWN_TYPES.contains(&type_) || type_.split_once('/').is_some_and(|(domain, _)| domain == API_GROUP)
 }
 
 fn list(value: Option<&Value>) -> &[Value] {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::sync::{mpsc::Receiver, watch as channel};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Releases,
@@ -43,16 +44,22 @@ impl Waiting {
     }
 }
 
-/// See the module.
-pub(super) struct Collector {
+/// Who is told what, and by whose choice.
+pub(super) struct Edges {
     pub(super) handle: Handle,
     pub(super) observations: Arc<Observations>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) secrets: SecretAccess,
     pub(super) waiting: Arc<Waiting>,
+    pub(super) synced: CancellationToken,
     /// Tells each watch of a custom kind whether the kind is there.
     pub(super) present: BTreeMap<Kind, channel::Sender<bool>>,
     pub(super) releases: channel::Sender<Releases>,
+}
+
+/// See the module.
+pub(super) struct Collector {
+    edges: Edges,
     progress: Progress,
     troubles: BTreeMap<Subject, Arc<str>>,
     problems: BTreeMap<ObjectKey, Problem>,
@@ -70,27 +77,8 @@ struct Progress {
 }
 
 impl Collector {
-    pub(super) fn new(
-        handle: Handle,
-        observations: Arc<Observations>,
-        metrics: Arc<Metrics>,
-        secrets: SecretAccess,
-        waiting: Arc<Waiting>,
-        present: BTreeMap<Kind, channel::Sender<bool>>,
-        releases: channel::Sender<Releases>,
-    ) -> Self {
-        Self {
-            handle,
-            observations,
-            metrics,
-            secrets,
-            waiting,
-            present,
-            releases,
-            progress: Progress::default(),
-            troubles: BTreeMap::new(),
-            problems: BTreeMap::new(),
-        }
+    pub(super) fn new(edges: Edges) -> Self {
+        Self { edges, progress: Progress::default(), troubles: BTreeMap::new(), problems: BTreeMap::new() }
     }
 
     /// Works until the watches or the core are gone.
@@ -124,12 +112,12 @@ impl Collector {
         if !changes.is_empty() || news {
             let problems = self.problems.values().cloned().collect();
             let seen = first_seen.unwrap_or_else(Instant::now);
-            self.handle.changes(Batch { changes: changes.into_iter().collect(), problems, seen })?;
+            self.edges.handle.changes(Batch { changes: changes.into_iter().collect(), problems, seen })?;
             // The core has taken it in when it answers.
-            self.handle.ask(|_| ()).await?;
+            self.edges.handle.ask(|_| ()).await?;
         }
         // After the core: whoever asks it about what was observed gets an answer that is not older.
-        self.observations.update(observed);
+        self.edges.observations.update(observed);
         if !self.progress.complete {
             self.advance().await?;
         }
@@ -137,7 +125,7 @@ impl Collector {
     }
 
     fn on_kinds(&mut self, kinds: BTreeMap<Kind, Option<super::Release>>) {
-        for (kind, sender) in &self.present {
+        for (kind, sender) in &self.edges.present {
             let there = kinds.contains_key(kind);
             let was = sender.send_replace(there);
             if was != there {
@@ -148,7 +136,7 @@ impl Collector {
             }
         }
         self.progress.kinds = Some(kinds.keys().copied().collect());
-        self.releases.send_if_modified(|now| {
+        self.edges.releases.send_if_modified(|now| {
             let changed = *now != kinds;
             if changed {
                 *now = kinds;
@@ -160,7 +148,7 @@ impl Collector {
 
     fn on_trouble(&mut self, subject: Subject, message: Arc<str>, refused: bool) {
         tracing::warn!(kind = %subject, %message, "cannot be watched; trying again");
-        self.metrics.on_watch_failure(subject.kind().map_or("CustomResourceDefinition", Kind::as_str));
+        self.edges.metrics.on_watch_failure(subject.kind().map_or("CustomResourceDefinition", Kind::as_str));
         if let (Subject::Object(key), true) = (&subject, refused) {
             self.progress.settled.insert(key.clone());
         }
@@ -203,7 +191,7 @@ impl Collector {
             None => vec![Subject::Definitions],
             Some(kinds) => Kind::ALL
                 .into_iter()
-                .filter(|kind| watched(*kind, self.secrets).is_some())
+                .filter(|kind| watched(*kind, self.edges.secrets).is_some())
                 .filter(|kind| !is_custom(*kind) || kinds.contains(kind))
                 .filter(|kind| !self.progress.listed.contains(kind))
                 .map(Subject::Kind)
@@ -211,23 +199,24 @@ impl Collector {
         };
         if missing.is_empty() {
             // Which Secrets are needed is known once everything that can refer to one is there.
-            let referenced = self.handle.ask(|core| core.engine().referenced()).await?;
+            let referenced = self.edges.handle.ask(|core| core.engine().referenced()).await?;
             let unread = referenced
                 .into_iter()
-                .filter(|key| watched(key.kind, self.secrets).is_none())
+                .filter(|key| watched(key.kind, self.edges.secrets).is_none())
                 .filter(|key| !self.progress.settled.contains(key));
             missing.extend(unread.map(Subject::Object));
         }
         if missing.is_empty() {
             self.progress.complete = true;
-            self.handle.synced()?;
+            self.edges.handle.synced()?;
+            self.edges.synced.cancel();
             tracing::info!("everything has been read once");
         }
         let told = missing.into_iter().map(|subject| match self.troubles.get(&subject) {
             Some(message) => format!("{subject} ({message})"),
             None => subject.to_string(),
         });
-        self.waiting.set(told.collect());
+        self.edges.waiting.set(told.collect());
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ mod named;
 mod observations;
 mod resource;
 mod seen;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -37,10 +38,11 @@ pub use observations::Observations;
 pub use resource::SecretAccess;
 pub(crate) use resource::{has_status, resource};
 pub use seen::Observed;
+pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use watch::chain;
 
 use self::{
-    collector::Collector,
+    collector::{Collector, Edges},
     feed::{Feed, Objects, Outlet, Subject},
     mirror::Mirror,
     resource::{is_custom, watched},
@@ -61,6 +63,8 @@ pub struct Kubernetes {
     pub observations: Arc<Observations>,
     /// What the first sync waits for.
     pub waiting: Arc<Waiting>,
+    /// Cancelled once everything has been read.
+    pub synced: CancellationToken,
     /// Which kinds are installed.
     pub releases: channel::Receiver<Releases>,
 }
@@ -101,16 +105,22 @@ pub fn start(
     until(Box::pin(crds::follow(client.clone(), outlet.clone())));
     until(Box::pin(named::follow(client.clone(), handle.referenced(), secrets, outlet)));
     let (releases, installed) = channel::channel(Releases::new());
-    let source = Kubernetes { observations: Arc::default(), waiting: Arc::default(), releases: installed };
-    let collector = Collector::new(
-        handle.clone(),
-        Arc::clone(&source.observations),
+    let source = Kubernetes {
+        observations: Arc::default(),
+        waiting: Arc::default(),
+        synced: CancellationToken::new(),
+        releases: installed,
+    };
+    let collector = Collector::new(Edges {
+        handle: handle.clone(),
+        observations: Arc::clone(&source.observations),
         metrics,
         secrets,
-        Arc::clone(&source.waiting),
+        waiting: Arc::clone(&source.waiting),
+        synced: source.synced.clone(),
         present,
         releases,
-    );
+    });
     until(Box::pin(collector.run(feeds)));
     source
 }

@@ -133,7 +133,7 @@ async fn nothing_is_served_while_a_kind_is_forbidden_and_it_is_said_which() {
     let source = source(&twin);
     let waiting = async || source.kubernetes.waiting.list();
     let told =
-        until("what is waited for", waiting, |list| list.len() == 1 && list[0].contains("forbidden by"))
+        until("what is waited for", waiting, |list| list.len() == 1 && list[0].contains("see the roles"))
             .await;
     assert!(told[0].starts_with("HTTPRoute ("), "{told:?}");
     assert!(!source.is_synced().await);
