@@ -277,7 +277,8 @@ fn difference<'a>(before: &'a VirtualHost, after: &'a VirtualHost) -> BTreeMap<&
             (None, Some(_)) => Ordering::Greater,
             (Some(_), None) => Ordering::Less,
             (Some(one), Some(other)) if Arc::ptr_eq(one, other) || one == other => {
-                (old.next(), new.next());
+                old.next();
+                new.next();
                 continue;
             }
             // Both are in order of rank.
