@@ -350,11 +350,17 @@ pub struct AccessLog {
     pub fields: Option<Vec<AccessLogField>>,
     /// Request headers to log, in the member requestHeaders.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$&'*+.^_`|~-]+$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$&'*+.^_`|~-]+$"))
+    )]
     pub request_headers: Option<Vec<String>>,
     /// Response headers to log, in the member responseHeaders.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$&'*+.^_`|~-]+$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$&'*+.^_`|~-]+$"))
+    )]
     pub response_headers: Option<Vec<String>>,
 }
 

@@ -11,13 +11,20 @@ fn committed_crds_are_fresh() {
         let expected = install::own_files().unwrap();
         for (name, text) in &expected {
             let committed = fs::read_to_string(path.join(name)).unwrap_or_default();
-            assert!(committed == *text, "{folder}/{name} is stale: run `cargo run -p portolan-crds {folder}`");
+            assert!(
+                committed == *text,
+                "{folder}/{name} is stale: run `cargo run -p portolan-crds {folder}`"
+            );
         }
         let mut listed: Vec<String> = fs::read_dir(&path)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         listed.sort();
-        assert_eq!(listed, expected.into_keys().collect::<Vec<_>>(), "{folder} holds a kind that is no longer there");
+        assert_eq!(
+            listed,
+            expected.into_keys().collect::<Vec<_>>(),
+            "{folder} holds a kind that is no longer there"
+        );
     }
 }

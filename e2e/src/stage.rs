@@ -49,8 +49,11 @@ impl Stage {
     /// With these objects; every Gateway's ports are bound on `bind` as they are.
     pub async fn start(manifests: &str, bind: std::net::IpAddr) -> Self {
         let environment = Environment::default();
-        let (handle, _) = runtime::start(Arc::new(Metrics::default()), Box::new(KeepNothing), environment).unwrap();
-        handle.changes(Batch { changes: objects(manifests), problems: Vec::new(), seen: Instant::now() }).unwrap();
+        let (handle, _) =
+            runtime::start(Arc::new(Metrics::default()), Box::new(KeepNothing), environment).unwrap();
+        handle
+            .changes(Batch { changes: objects(manifests), problems: Vec::new(), seen: Instant::now() })
+            .unwrap();
         handle.synced().unwrap();
         handle.ask(|_| ()).await.unwrap();
         let wanted = handle.wanted().borrow().clone();

@@ -166,12 +166,9 @@ spec: {{gatewayClassName: portolan, listeners: [{{name: http, port: 80, protocol
 
     /// Waits until an object is there and good.
     async fn until(&self, kind: &str, name: &str, what: &str, good: impl Fn(&Value) -> bool) -> Value {
-        let found = until(
-            &format!("{kind} {name} {what}"),
-            async || self.get(kind, name).await,
-            |found| found.as_ref().is_some_and(&good),
-        );
-        found.await.unwrap()
+        let what = format!("{kind} {name} {what}");
+        let there = |found: &Option<Value>| found.as_ref().is_some_and(&good);
+        until(&what, async || self.get(kind, name).await, there).await.unwrap()
     }
 
     async fn until_gone(&self, kind: &str, name: &str) {
@@ -210,7 +207,9 @@ spec: {{gatewayClassName: portolan, listeners: [{{name: http, port: 80, protocol
         });
         let api: Api<kube::core::DynamicObject> =
             Api::namespaced_with(self.objects.client().clone(), &self.namespace, &resource);
-        api.patch_status(name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await.unwrap();
+        api.patch_status(name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch))
+            .await
+            .unwrap();
     }
 }
 
@@ -247,7 +246,11 @@ async fn a_fleet_is_made_owned_and_told() {
     ] {
         let object = rig.until(kind, &name, "is made", |_| true).await;
         let owner = &object["metadata"]["ownerReferences"][0];
-        assert_eq!((owner["kind"].as_str(), owner["uid"].as_str()), (Some("Gateway"), Some(&*fleet.uid)), "{kind}");
+        assert_eq!(
+            (owner["kind"].as_str(), owner["uid"].as_str()),
+            (Some("Gateway"), Some(&*fleet.uid)),
+            "{kind}"
+        );
         assert_eq!(object["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"], "web", "{kind}");
         assert_eq!(object["metadata"]["labels"]["team"], "apps", "{kind}");
     }
@@ -319,7 +322,10 @@ async fn a_fleet_that_is_as_it_should_be_is_not_written() {
         let mut all = Vec::new();
         for kind in ["Secret", "ServiceAccount", "Service", "Deployment", "PodDisruptionBudget"] {
             for object in rig.objects.list(version(kind), kind, &rig.namespace).await {
-                all.push(format!("{kind} {} {}", object["metadata"]["name"], object["metadata"]["resourceVersion"]));
+                all.push(format!(
+                    "{kind} {} {}",
+                    object["metadata"]["name"], object["metadata"]["resourceVersion"]
+                ));
             }
         }
         all
@@ -425,11 +431,14 @@ async fn an_autoscaler_is_not_fought() {
     };
     let handed = rig.until("Deployment", &name, "is handed over", |it| !replicas_of_ours(it)).await;
     assert_eq!(handed["spec"]["replicas"], 3, "nobody's proxies were taken away");
-    rig.objects.patch("apps/v1", "Deployment", &rig.namespace, &name, &json!({"spec": {"replicas": 6}})).await;
+    rig.objects
+        .patch("apps/v1", "Deployment", &rig.namespace, &name, &json!({"spec": {"replicas": 6}}))
+        .await;
     // A change that has to be written does not take the number along.
     fleet.labels.insert("team".to_owned(), "other".to_owned());
     rig.want(&fleet);
-    let written = rig.until("Deployment", &name, "is written", |it| it["metadata"]["labels"]["team"] == "other").await;
+    let written =
+        rig.until("Deployment", &name, "is written", |it| it["metadata"]["labels"]["team"] == "other").await;
     assert_eq!(written["spec"]["replicas"], 6);
     fleet.settings = settings(json!({"replicas": 1}));
     rig.want(&fleet);
@@ -607,7 +616,8 @@ async fn a_damaged_authority_is_named_and_never_overwritten() {
     open().await.unwrap();
     let key = ("v1", "Secret", namespace.as_str(), AUTHORITY_SECRET);
     let secret = objects.get(key).await.unwrap();
-    let entry = secret["data"].as_object().unwrap().keys().find(|name| name.ends_with(".key")).unwrap().clone();
+    let entry =
+        secret["data"].as_object().unwrap().keys().find(|name| name.ends_with(".key")).unwrap().clone();
     objects.patch("v1", "Secret", &namespace, AUTHORITY_SECRET, &json!({"data": {entry: "eA=="}})).await;
     let damaged = objects.get(key).await.unwrap();
     let error = open().await.unwrap_err().to_string();

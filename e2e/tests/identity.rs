@@ -43,7 +43,11 @@ struct Tapped {
 }
 
 impl AsyncRead for Tapped {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.heard.lock().unwrap().extend_from_slice(&buffer.filled()[before..]);
@@ -223,7 +227,11 @@ async fn a_proxy_never_gets_a_byte_of_another_gateways_secrets() {
 async fn a_wrong_certificate_is_refused() {
     let (stage, ..) = stage().await;
     assert_eq!(refusal(&stage, None).await, Code::Unauthenticated, "none");
-    assert_eq!(refusal(&stage, Some(&stage.identity("apps/unknown"))).await, Code::NotFound, "no such Gateway");
+    assert_eq!(
+        refusal(&stage, Some(&stage.identity("apps/unknown"))).await,
+        Code::NotFound,
+        "no such Gateway"
+    );
     let now = Timestamp::now();
     let proxy = |authorities: &Authorities, trust_domain: &str, now| {
         authorities.proxy(trust_domain, &"apps/one".parse().unwrap(), now).unwrap()

@@ -47,7 +47,13 @@ fn chart(values: &Value) -> Objects {
     std::fs::write(&file, values.to_string()).unwrap();
     let namespace = "portolan-system";
     let arguments = [
-        "template", "portolan", "config/helm", "--namespace", namespace, "--include-crds", "--values",
+        "template",
+        "portolan",
+        "config/helm",
+        "--namespace",
+        namespace,
+        "--include-crds",
+        "--values",
         file.to_str().unwrap(),
     ];
     objects(&run("hack/helm", &arguments).unwrap())
@@ -121,7 +127,8 @@ fn every_value_of_the_chart_does_what_it_says() {
         assert!(!changed.contains_key(&format!("ClusterRoleBinding /{everywhere}")), "{everywhere}");
     }
     let all = chart(&json!({"secrets": {"access": "all"}}));
-    let arguments = &all["Deployment portolan-system/portolan"]["spec"]["template"]["spec"]["containers"][0]["args"];
+    let arguments =
+        &all["Deployment portolan-system/portolan"]["spec"]["template"]["spec"]["containers"][0]["args"];
     assert_eq!(*arguments, json!(["operator", "--secret-access=all"]));
     let without = chart(&json!({"gatewayClass": {"create": false}}));
     assert!(without.keys().all(|key| !key.starts_with("GatewayClass")), "{:?}", without.keys());

@@ -14,7 +14,10 @@ use std::{
 
 use jiff::Timestamp;
 use portolan::{
-    fleet::{cluster::Identity, status::{ProxyState, ProxyStatus}},
+    fleet::{
+        cluster::Identity,
+        status::{ProxyState, ProxyStatus},
+    },
     identity::Authorities,
 };
 use portolan_e2e::{

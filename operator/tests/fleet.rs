@@ -94,7 +94,8 @@ fn leaves(objects: &[Desired]) -> BTreeMap<String, String> {
             Value::Array(items) if !items.is_empty() => {
                 for (index, value) in items.iter().enumerate() {
                     // Items have a name where they can.
-                    let key = value.get("name").and_then(Value::as_str).map_or(index.to_string(), str::to_owned);
+                    let key =
+                        value.get("name").and_then(Value::as_str).map_or(index.to_string(), str::to_owned);
                     walk(&format!("{path}[{key}]"), value, leaves);
                 }
             }

@@ -138,11 +138,8 @@ mod tests {
 
     async fn start(state: ProxyState) -> (SocketAddr, watch::Sender<ProxyStatus>, tempfile::TempDir) {
         let (folder, admin) = admin();
-        let status = ProxyStatus {
-            state,
-            message: Some("why".to_owned()),
-            ..ProxyStatus::starting("apps/public")
-        };
+        let status =
+            ProxyStatus { state, message: Some("why".to_owned()), ..ProxyStatus::starting("apps/public") };
         let (sender, status) = watch::channel(status);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -173,7 +170,8 @@ mod tests {
         let (at, _status, _folder) = start(ProxyState::Ready).await;
         assert_eq!(get(at, "/stats/prometheus").await, (200, "/stats/prometheus".to_owned()));
         assert_eq!(get(at, "/stats/prometheus?filter=.*").await.1, "/stats/prometheus");
-        for path in ["/", "/config_dump", "/stats", "/stats/prometheus/", "/stats/prometheus/../../quitquitquit"]
+        for path in
+            ["/", "/config_dump", "/stats", "/stats/prometheus/", "/stats/prometheus/../../quitquitquit"]
         {
             assert_eq!(get(at, path).await.0, 404, "{path}");
         }

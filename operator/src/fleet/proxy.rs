@@ -15,8 +15,8 @@ use clap::Args;
 use portolan_xds::bootstrap::{BootstrapConfig, XdsEndpoint, secret_files};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::envoy::{self, Environment, EnvoyError};
 use super::admin::Admin;
+use super::envoy::{self, Environment, EnvoyError};
 use super::files::{FileError, private_folder, read_json, remove, write_private};
 use super::lock::{Lock, LockError};
 use super::pod;
@@ -43,7 +43,12 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub gateway: GatewayName,
     /// Unix socket of the xDS server for this Gateway.
-    #[arg(long, value_name = "PATH", required_unless_present = "xds_address", conflicts_with = "xds_address")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        required_unless_present = "xds_address",
+        conflicts_with = "xds_address"
+    )]
     pub xds_socket: Option<PathBuf>,
     /// The xDS server's host and port, for a proxy in a pod. Its certificate must have this host's name.
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
@@ -290,8 +295,7 @@ async fn supervise(
     let looked_at = match args.pod_port {
         None => None,
         Some(port) => {
-            let listener =
-                pod::listen(port).await.map_err(|source| ProxyError::PodPort { port, source })?;
+            let listener = pod::listen(port).await.map_err(|source| ProxyError::PodPort { port, source })?;
             let admin = Admin::new(&args.admin_socket());
             Some(tokio::spawn(pod::serve(listener, supervisor.status(), admin)))
         }
@@ -406,7 +410,9 @@ mod tests {
         args.state_dir.clone_from(&state);
         args.memory = Some(100 << 20);
         let bootstrap = ads_bootstrap(&args).unwrap();
-        for (name, contains) in [("certificate.json", "/etc/identity/tls.key"), ("authorities.json", "ca.crt")] {
+        for (name, contains) in
+            [("certificate.json", "/etc/identity/tls.key"), ("authorities.json", "ca.crt")]
+        {
             let file = state.join(SECRETS_FOLDER).join(name);
             assert!(bootstrap.contains(&file.display().to_string()), "{bootstrap}");
             assert!(std::fs::read_to_string(file).unwrap().contains(contains));

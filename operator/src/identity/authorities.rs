@@ -396,7 +396,9 @@ mod tests {
     fn damaged_authorities_name_their_entry() {
         let (one, other) = (Authorities::new(NOW).unwrap().write(), Authorities::new(NOW).unwrap().write());
         let entry = |data: &BTreeMap<String, Vec<u8>>, suffix: &str| {
-            data.iter().find(|(name, _)| name.ends_with(suffix)).map(|(name, text)| (name.clone(), text.clone()))
+            data.iter()
+                .find(|(name, _)| name.ends_with(suffix))
+                .map(|(name, text)| (name.clone(), text.clone()))
         };
         let (certificate_name, _) = entry(&one, ".crt").unwrap();
         let (key_name, _) = entry(&one, ".key").unwrap();

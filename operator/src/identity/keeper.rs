@@ -186,16 +186,12 @@ fn secret(authorities: &Authorities, resource_version: Option<String>) -> Secret
     Secret {
         metadata: ObjectMeta {
             name: Some(AUTHORITY_SECRET.to_owned()),
-            labels: Some(
-                [(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_PORTOLAN.to_owned())].into(),
-            ),
+            labels: Some([(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_PORTOLAN.to_owned())].into()),
             resource_version,
             ..ObjectMeta::default()
         },
         type_: Some("portolan.dev/authority".to_owned()),
-        data: Some(
-            authorities.write().into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect(),
-        ),
+        data: Some(authorities.write().into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect()),
         ..Secret::default()
     }
 }

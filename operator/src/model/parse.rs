@@ -8,8 +8,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    ConfigMap, EndpointSlice, FleetConfig, GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace, Object,
-    ObjectKey, ParentRef, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
+    ConfigMap, EndpointSlice, FleetConfig, GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace,
+    Object, ObjectKey, ParentRef, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
     route::{RawRule, RawTimeouts},
 };
 

@@ -33,7 +33,8 @@ pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Opt
     let listeners = state.listeners(gateway)?;
     let (frontend, tls) = (state.frontend(gateway)?, state.tls(gateway)?);
     let placement = state.placement(gateway)?;
-    let access_log = state.fleet(gateway).and_then(|plan| plan.config.access_log.as_ref()).and_then(access_log);
+    let access_log =
+        state.fleet(gateway).and_then(|plan| plan.config.access_log.as_ref()).and_then(access_log);
     let mut out = ChainsOut::default();
     let mut by_port: BTreeMap<u16, Vec<Arc<FilterChain>>> = BTreeMap::new();
     for listener in &listeners.listeners {

@@ -93,7 +93,7 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    dependencies: Dependencies,
+    pub(super) dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
     pub(super) gateways: BTreeSet<ObjectKey>,
 }

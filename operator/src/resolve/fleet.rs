@@ -69,7 +69,9 @@ pub(super) fn fleet(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<F
     let (own, fault) = parameters(view, infrastructure.parameters_ref.as_ref(), Some(&key.namespace));
     let Inherited { spec: config, ignored } = (*own).clone().over(&class.config);
     let contradiction = || {
-        Settings::of(&config).err().map(|error| Fault::new("InvalidParameters", format!("FleetConfig: {error}")))
+        Settings::of(&config)
+            .err()
+            .map(|error| Fault::new("InvalidParameters", format!("FleetConfig: {error}")))
     };
     let fault = unsupported_address(&gateway.addresses)
         .or_else(|| class.fault.as_ref().map(|fault| of_class(&gateway.class, fault)))

@@ -20,7 +20,7 @@ use super::{engine::State, parameters::parameters};
 pub(super) const CONTROLLER: &str = "portolan.dev/gateway-controller";
 
 /// A GatewayClass of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClassOut {
     /// metadata.generation.
     pub generation: i64,

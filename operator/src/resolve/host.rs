@@ -84,8 +84,9 @@ pub(super) fn host(
     if routes.is_empty() && members.structural.is_none() {
         return None;
     }
-    let clusters = match before {
-        Some(before) if difference.keeps_clusters() => Arc::clone(&before.clusters),
+    let clusters = match (before, parts.as_slice()) {
+        (_, [only]) => Arc::clone(&only.rules.clusters),
+        (Some(before), _) if difference.keeps_clusters() => Arc::clone(&before.clusters),
         _ => Arc::new(parts.iter().flat_map(|part| part.rules.clusters.iter().cloned()).collect()),
     };
     let misdirected = members.structural.unwrap_or(false);
@@ -107,9 +108,14 @@ fn parts<'a>(members: &Members, before: &'a [Arc<Part>]) -> (Vec<Arc<Part>>, Dif
     let mut parts = Vec::with_capacity(members.routes.len());
     for (object, member) in &members.routes {
         let Some(rules) = &member.rules else { continue };
-        // Both are in order of objects, so what is smaller is gone.
-        difference.gone.extend(std::iter::from_fn(|| before.next_if(|old| old.object < *object)));
-        let old = before.next_if(|old| old.object == *object);
+        // Both are in order of objects. Most are equal, which the pointers of names tell.
+        let mut old = before.next_if(|old| same(&old.object, object));
+        while old.is_none()
+            && let Some(gone) = before.next_if(|old| old.object < *object)
+        {
+            difference.gone.push(gone);
+            old = before.next_if(|old| same(&old.object, object));
+        }
         if let Some(old) = old {
             if Arc::ptr_eq(&old.rules, rules) && old.hostname == member.hostname {
                 parts.push(Arc::clone(old));
@@ -123,6 +129,12 @@ fn parts<'a>(members: &Members, before: &'a [Arc<Part>]) -> (Vec<Arc<Part>>, Dif
     }
     difference.gone.extend(before);
     (parts, difference)
+}
+
+/// Whether two keys are equal; clones of one key are without a look at their texts.
+fn same(one: &ObjectKey, other: &ObjectKey) -> bool {
+    let clones = Arc::ptr_eq(&one.name, &other.name) && Arc::ptr_eq(&one.namespace, &other.namespace);
+    one.kind == other.kind && (clones || one == other)
 }
 
 impl Difference<'_> {
@@ -151,9 +163,9 @@ impl Difference<'_> {
     }
 
     fn keeps_clusters(&self) -> bool {
-        let clusters = |part: &Arc<Part>| part.rules.clusters.clone();
-        let gone: BTreeSet<ClusterId> = self.gone.iter().copied().flat_map(clusters).collect();
-        gone == self.new.iter().flat_map(clusters).collect()
+        let of = |part: &'_ Arc<Part>| BTreeSet::clone(&part.rules.clusters);
+        let gone: BTreeSet<ClusterId> = self.gone.iter().copied().flat_map(of).collect();
+        gone == self.new.iter().flat_map(of).collect()
     }
 }
 
@@ -161,7 +173,7 @@ fn part(object: &ObjectKey, hostname: Specificity, rules: &Arc<RouteOut>) -> Par
     let origin = Origin::new(object.to_string());
     let identity: (Arc<str>, Arc<str>) =
         (format!("{}/{}", object.namespace, object.name).into(), object.kind.as_str().into());
-    let mut routes = Vec::new();
+    let mut routes = Vec::with_capacity(rules.rules.iter().map(|rule| rule.matches.len()).sum());
     for rule in &rules.rules {
         for (matching, (matches, precedence, action)) in rule.matches.iter().enumerate() {
             routes.push(Arc::new(ir::Route {

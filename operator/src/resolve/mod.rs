@@ -28,6 +28,7 @@ mod report;
 mod route;
 mod tls;
 mod unit;
+mod uses;
 
 pub use attach::{AttachOut, ParentOutcome};
 pub use backend::ClusterId;

@@ -42,6 +42,7 @@ fn follow(
         return Err("it is in a namespace: set parametersRef.namespace".to_owned());
     };
     let key = ObjectKey::new(kind, namespace.clone(), reference.name.clone());
-    let found = view.fleet_config(&key).ok_or_else(|| format!("there is no {kind} {namespace}/{}", key.name))?;
+    let found =
+        view.fleet_config(&key).ok_or_else(|| format!("there is no {kind} {namespace}/{}", key.name))?;
     found.spec.clone()
 }

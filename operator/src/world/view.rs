@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use super::{Read, World};
 use crate::model::{
-    ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey, ReferenceGrant,
-    Route, Secret, Service,
+    ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey,
+    ReferenceGrant, Route, Secret, Service,
 };
 
 /// A view of the World that records every read of one unit.

@@ -15,10 +15,9 @@ use crate::ir::{AccessLog, AccessValue};
 pub(super) fn access_log(log: &AccessLog) -> ProtoAccessLog {
     let mut fields: Vec<(String, Value)> =
         log.members.iter().map(|(name, value)| (name.to_string(), text(command(*value)))).collect();
-    for (member, operator, names) in [
-        ("requestHeaders", "REQ", &log.request_headers),
-        ("responseHeaders", "RESP", &log.response_headers),
-    ] {
+    for (member, operator, names) in
+        [("requestHeaders", "REQ", &log.request_headers), ("responseHeaders", "RESP", &log.response_headers)]
+    {
         let headers = names.iter().filter(|name| is_header(name));
         let headers = headers.map(|name| (name.to_lowercase(), text(format!("%{operator}({name})%"))));
         let headers = Struct { fields: headers.collect() };
@@ -41,7 +40,8 @@ pub(super) fn access_log(log: &AccessLog) -> ProtoAccessLog {
 
 /// A header's name that has no meaning to Envoy's format strings: no `%`, `)`, `?` or `:`.
 fn is_header(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&'*+.^_|~-".contains(&byte))
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&'*+.^_|~-".contains(&byte))
 }
 
 fn text(text: impl Into<String>) -> Value {

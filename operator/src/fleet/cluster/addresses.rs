@@ -1,10 +1,6 @@
 //! Where clients reach a fleet: pure, from its Services as the API server has them.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use portolan_crds::fleet_config::ServiceType;
 use serde_json::Value;
@@ -91,7 +87,10 @@ fn wait(found: &mut Found, why: String) {
 fn not_assigned(address: IpAddr, service: &str, assigned: &[Address]) -> String {
     let how = match assigned.first() {
         None => {
-            format!("the load balancer of Service {service} has not assigned it within {} s", PATIENCE.as_secs())
+            format!(
+                "the load balancer of Service {service} has not assigned it within {} s",
+                PATIENCE.as_secs()
+            )
         }
         Some(Address::Ip(ip)) => format!("Service {service} has {ip} instead"),
         Some(Address::Hostname(name)) => format!("Service {service} has {name} instead"),
@@ -209,9 +208,8 @@ mod tests {
 
     #[test]
     fn a_static_address_is_assigned_or_refused_after_a_while() {
-        let ask = |ingress: Value, seconds| {
-            ask("LoadBalancer", Some("192.0.2.7"), Ok(&service(&ingress)), seconds)
-        };
+        let ask =
+            |ingress: Value, seconds| ask("LoadBalancer", Some("192.0.2.7"), Ok(&service(&ingress)), seconds);
         assert_eq!(ask(json!([{"ip": "192.0.2.7"}]), 0).assigned, [ip("192.0.2.7")]);
         let early = ask(json!([]), 9);
         assert!(early.refused.is_none() && early.pending.is_some(), "{early:?}");

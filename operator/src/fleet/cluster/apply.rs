@@ -199,11 +199,8 @@ impl Applier {
             let service = find(OwnedKind::Service, &name)?;
             Some((name, Ok(service)))
         });
-        let workload = if fleet.settings.scale == Scale::PerNode {
-            OwnedKind::DaemonSet
-        } else {
-            OwnedKind::Deployment
-        };
+        let workload =
+            if fleet.settings.scale == Scale::PerNode { OwnedKind::DaemonSet } else { OwnedKind::Deployment };
         let ready = find(workload, &fleet.name()).map_or(0, |live| trouble::ready(workload, &live));
         Applied { services: services.collect(), ready, ..Applied::default() }
     }
@@ -429,7 +426,8 @@ impl Applier {
         let pods = pods.list(&ListParams::default().labels(&selector.join(","))).await;
         match pods {
             Ok(pods) => {
-                let pods: Vec<_> = pods.items.iter().filter_map(|pod| serde_json::to_value(pod).ok()).collect();
+                let pods: Vec<_> =
+                    pods.items.iter().filter_map(|pod| serde_json::to_value(pod).ok()).collect();
                 trouble::of_pods(&pods)
             }
             Err(error) => {
@@ -536,9 +534,7 @@ mod tests {
 
     #[test]
     fn replicas_are_ours_only_while_we_apply_them() {
-        let managed = |manager: &str, fields: Value| {
-            json!({"metadata": {"managedFields": [{"manager": manager, "fieldsV1": fields}]}})
-        };
+        let managed = |manager: &str, fields: Value| json!({"metadata": {"managedFields": [{"manager": manager, "fieldsV1": fields}]}});
         assert!(owns_replicas(&managed("portolan", json!({"f:spec": {"f:replicas": {}}}))));
         assert!(!owns_replicas(&managed("portolan", json!({"f:spec": {"f:template": {}}}))));
         assert!(!owns_replicas(&managed("kube-controller-manager", json!({"f:spec": {"f:replicas": {}}}))));

@@ -19,7 +19,7 @@ pub fn fleet_name(gateway: &str, class: &str) -> String {
 }
 
 /// The name of one more Service of a fleet: of a static address that the first one does not have.
-pub fn address_service_name(fleet: &str, address: &str) -> String {
+pub(super) fn address_service_name(fleet: &str, address: &str) -> String {
     shortened(fleet, &format!("{fleet}/{address}"))
 }
 

@@ -22,14 +22,11 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    objects::OwnedKind,
-    step::{is_gateway, owner_of},
-};
+use super::{objects::OwnedKind, step::is_gateway};
 use crate::fleet::GatewayName;
 
 /// Kind and name, in the Gateway's namespace.
-pub type Id = (OwnedKind, String);
+pub(super) type Id = (OwnedKind, String);
 
 /// The kinds that are watched.
 const WATCHED: [OwnedKind; 6] = [
@@ -42,7 +39,7 @@ const WATCHED: [OwnedKind; 6] = [
 ];
 
 /// The API's resource of a kind.
-pub fn resource(kind: OwnedKind) -> ApiResource {
+pub(super) fn resource(kind: OwnedKind) -> ApiResource {
     let (group, version, plural) = match kind {
         OwnedKind::Secret => ("", "v1", "secrets"),
         OwnedKind::ServiceAccount => ("", "v1", "serviceaccounts"),
@@ -193,7 +190,9 @@ impl Owned {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => self.on(kind, event),
-                Err(error) => tracing::warn!(%kind, %error, "fleets' objects cannot be watched; trying again"),
+                Err(error) => {
+                    tracing::warn!(%kind, %error, "fleets' objects cannot be watched; trying again")
+                }
             }
         }
     }
@@ -218,8 +217,7 @@ impl Owned {
     /// Gateways whose objects changed; waits until there are some. For one reader.
     pub async fn touched(&self) -> BTreeSet<GatewayName> {
         loop {
-            let touched =
-                std::mem::take(&mut *self.touched.write().unwrap_or_else(PoisonError::into_inner));
+            let touched = std::mem::take(&mut *self.touched.write().unwrap_or_else(PoisonError::into_inner));
             if !touched.is_empty() {
                 return touched;
             }
@@ -283,9 +281,8 @@ mod tests {
         let list = |shelf: &mut Shelf, all: &[(&str, &str)]| {
             let mut touched = shelf.on(OwnedKind::Service, Event::Init);
             for (name, gateway) in all {
-                touched.extend(
-                    shelf.on(OwnedKind::Service, Event::InitApply(object(name, Some(gateway), "1"))),
-                );
+                touched
+                    .extend(shelf.on(OwnedKind::Service, Event::InitApply(object(name, Some(gateway), "1"))));
             }
             touched.extend(shelf.on(OwnedKind::Service, Event::InitDone));
             names(&touched)

@@ -52,7 +52,8 @@ pub fn with_digest(desired: &Desired) -> Value {
     let mut object = desired.value.clone();
     let digest = digest(&desired.value);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        let annotations =
+            metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
         if let Some(annotations) = annotations.as_object_mut() {
             annotations.insert(APPLIED.to_owned(), digest.into());
         }
@@ -91,7 +92,8 @@ pub fn step(desired: &Desired, live: Option<&Value>, gateway: &GatewayName, uid:
 
 /// A Service's clusterIP is given once.
 fn asks_for_another_address(desired: &Value, live: &Value) -> bool {
-    let address = |service: &Value| service.pointer("/spec/clusterIP").and_then(Value::as_str).map(str::to_owned);
+    let address =
+        |service: &Value| service.pointer("/spec/clusterIP").and_then(Value::as_str).map(str::to_owned);
     address(desired).is_some_and(|wanted| address(live).as_ref() != Some(&wanted))
 }
 
@@ -123,7 +125,8 @@ fn covers(live: &Value, desired: &Value) -> bool {
             .iter()
             .all(|(key, value)| live.get(key).map_or_else(|| is_empty(value), |found| covers(found, value))),
         (Value::Array(live), Value::Array(desired)) => {
-            live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| covers(live, desired))
+            live.len() == desired.len()
+                && live.iter().zip(desired).all(|(live, desired)| covers(live, desired))
         }
         (live, desired) => live == desired,
     }
@@ -204,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_field_that_is_given_up_is_taken_away() {
-        let before = desired(OwnedKind::Service, json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}));
+        let before =
+            desired(OwnedKind::Service, json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}));
         let after = desired(OwnedKind::Service, json!({"type": "LoadBalancer"}));
         assert_eq!(decide(&after, &written(&before)), Step::Update { version: "7".to_owned() });
     }

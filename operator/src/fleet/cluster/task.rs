@@ -98,10 +98,11 @@ pub struct FleetTask {
 impl FleetTask {
     /// A task that has not done anything.
     pub fn new(applier: Applier, owned: Arc<Owned>, connections: Connections) -> Self {
+        let wanted = Arc::clone(&connections.wanted.borrow());
         Self {
             applier,
             owned,
-            wanted: Arc::clone(&connections.wanted.borrow()),
+            wanted,
             connections,
             queue: Queue::default(),
             working: FuturesUnordered::new(),
@@ -261,7 +262,9 @@ impl FleetTask {
     fn judge(&mut self, fleet: &Fleet, applied: Applied, now: Instant) -> FleetState {
         let services = fleet.services();
         let waits = self.waits.entry(fleet.gateway.clone()).or_default();
-        waits.retain(&services.iter().filter_map(|(name, at)| Some((name.clone(), (*at)?))).collect::<Vec<_>>());
+        waits.retain(
+            &services.iter().filter_map(|(name, at)| Some((name.clone(), (*at)?))).collect::<Vec<_>>(),
+        );
         let asked: Vec<Asked<'_>> = services
             .iter()
             .filter_map(|(name, address)| {
@@ -280,13 +283,12 @@ impl FleetTask {
         if applied.ready == 0 && fleet.settings.scale != Scale::Fixed(0) && !fleet.ports.is_empty() {
             self.queue.add_later(fleet.gateway.clone(), now + ATTENTION);
         }
-        let for_people: Vec<_> =
-            applied.errors.into_iter().filter(ApplyError::is_for_people).collect();
+        let for_people: Vec<_> = applied.errors.into_iter().filter(ApplyError::is_for_people).collect();
         let trouble = for_people.first().map(ToString::to_string).or(applied.trouble);
         FleetState { addresses, ready: applied.ready, trouble, errors: for_people }
     }
 
-    async fn tell(&self, gateway: GatewayName, state: Option<FleetState>) {
+    async fn tell(&mut self, gateway: GatewayName, state: Option<FleetState>) {
         // Nobody listens: we are about to end.
         let _ = self.connections.reports.send((gateway, state)).await;
     }

@@ -16,9 +16,9 @@ pub fn ready(kind: OwnedKind, workload: &Value) -> i64 {
 /// What keeps a workload from making pods: quota, admission, a missing account.
 pub fn of_workload(workload: &Value) -> Option<String> {
     let conditions = workload.pointer("/status/conditions").and_then(Value::as_array)?;
-    let failure = conditions.iter().find(|one| {
-        text(one, "type") == Some("ReplicaFailure") && text(one, "status") == Some("True")
-    })?;
+    let failure = conditions
+        .iter()
+        .find(|one| text(one, "type") == Some("ReplicaFailure") && text(one, "status") == Some("True"))?;
     Some(format!("no pod can be made: {}", text(failure, "message")?))
 }
 
@@ -34,9 +34,9 @@ pub fn of_pods(pods: &[Value]) -> Option<String> {
 
 fn unscheduled(pod: &Value) -> Option<String> {
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array)?;
-    let failed = conditions.iter().find(|one| {
-        text(one, "type") == Some("PodScheduled") && text(one, "status") == Some("False")
-    })?;
+    let failed = conditions
+        .iter()
+        .find(|one| text(one, "type") == Some("PodScheduled") && text(one, "status") == Some("False"))?;
     Some(format!("no node takes it: {}", text(failed, "message")?))
 }
 
@@ -78,14 +78,16 @@ mod tests {
 
     #[test]
     fn a_pod_without_a_node_is_told() {
-        let condition = json!({"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"});
+        let condition =
+            json!({"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"});
         let why = of_pods(&[pod("web-1", "", json!({"conditions": [condition]}))]).unwrap();
         assert!(why.contains("no node takes it: 0/1 nodes"), "{why}");
     }
 
     #[test]
     fn a_pod_that_is_just_starting_is_no_trouble() {
-        let creating = json!({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]});
+        let creating =
+            json!({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]});
         let running = json!({"containerStatuses": [{"state": {"running": {}}}]});
         let pods = [pod("a", "1", creating), pod("b", "2", running), pod("c", "3", json!({}))];
         assert_eq!(of_pods(&pods), None);
@@ -94,13 +96,17 @@ mod tests {
     #[test]
     fn of_several_pods_the_newest_is_heard() {
         let says = |reason: &str| json!({"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]});
-        let pods = [pod("old", "2026-01-01T00:00:00Z", says("Old")), pod("new", "2026-01-02T00:00:00Z", says("New"))];
+        let pods = [
+            pod("old", "2026-01-01T00:00:00Z", says("Old")),
+            pod("new", "2026-01-02T00:00:00Z", says("New")),
+        ];
         assert!(of_pods(&pods).unwrap().starts_with("pod new: New"));
     }
 
     #[test]
     fn what_admission_refuses_is_told() {
-        let condition = json!({"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"});
+        let condition =
+            json!({"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"});
         let workload = json!({"status": {"conditions": [condition], "readyReplicas": 2, "numberReady": 3}});
         assert_eq!(of_workload(&workload).unwrap(), "no pod can be made: exceeded quota: small");
         assert_eq!(ready(OwnedKind::Deployment, &workload), 2);

@@ -19,7 +19,7 @@ fn of(rig: &Rig, type_: &str) -> (String, String) {
 
 fn place(rig: &mut Rig, addresses: Addresses) {
     let ports = [((80, Transport::Tcp), Ok(vec![([0, 0, 0, 0], 80).into()]))].into_iter().collect();
-    rig.tell(|engine| engine.place(&web(), Some(Placement { ports, addresses })));
+    rig.tell(|engine| engine.place(&web(), Some(Placement { ports, addresses, ready: true })));
 }
 
 fn ips(addresses: &[&str]) -> Vec<AddressReport> {
@@ -115,7 +115,9 @@ fn configured(class: &str, gateway_config: &str) -> Rig {
         "  infrastructure: {parametersRef: {group: portolan.dev, kind: FleetConfig, name: own}}",
     ));
     rig.apply(&format!("kind: FleetConfig\nmetadata: {{name: edge, namespace: infra}}\nspec: {class}"));
-    rig.apply(&format!("kind: FleetConfig\nmetadata: {{name: own, namespace: default}}\nspec: {gateway_config}"));
+    rig.apply(&format!(
+        "kind: FleetConfig\nmetadata: {{name: own, namespace: default}}\nspec: {gateway_config}"
+    ));
     rig.apply(
         "kind: GatewayClass\nmetadata: {name: portolan}\nspec:\n  controllerName: portolan.dev/gateway-controller\n  parametersRef: {group: portolan.dev, kind: FleetConfig, name: edge, namespace: infra}",
     );
@@ -130,7 +132,10 @@ fn a_gateways_fleet_config_lies_over_that_of_its_class() {
     let (status, _, message) = rig.condition(Kind::Gateway, "web", "/conditions", "Accepted");
     assert_eq!(status, "True");
     assert!(message.contains("listeners that are not accepted: bad"), "{message}");
-    assert!(message.ends_with("GatewayClass portolan locks image: the FleetConfig's values are ignored"), "{message}");
+    assert!(
+        message.ends_with("GatewayClass portolan locks image: the FleetConfig's values are ignored"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -170,11 +175,15 @@ fn a_class_with_bad_parameters_takes_its_gateways_along() {
     let mut rig = Rig::with(&gateway(""));
     for (parameters, expected) in [
         ("group: portolan.dev, kind: FleetConfig, name: edge", "set parametersRef.namespace"),
-        ("group: portolan.dev, kind: FleetConfig, name: edge, namespace: infra", "there is no FleetConfig infra/edge"),
+        (
+            "group: portolan.dev, kind: FleetConfig, name: edge, namespace: infra",
+            "there is no FleetConfig infra/edge",
+        ),
         ("group: '', kind: ConfigMap, name: edge, namespace: infra", "expected portolan.dev/FleetConfig"),
     ] {
         rig.apply(&class(parameters));
-        let (status, reason, message) = rig.condition(Kind::GatewayClass, "portolan", "/conditions", "Accepted");
+        let (status, reason, message) =
+            rig.condition(Kind::GatewayClass, "portolan", "/conditions", "Accepted");
         assert_eq!((status.as_str(), reason.as_str()), ("False", "InvalidParameters"));
         assert!(message.contains(expected), "{message}");
         let (status, reason, message) = rig.condition(Kind::Gateway, "web", "/conditions", "Accepted");

@@ -19,8 +19,6 @@ use serde_json::Value;
 
 use super::fleet::{Fleet, Installation};
 
-pub use workload::IDENTITY_FOLDER;
-
 /// The kinds of object that make up a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OwnedKind {
@@ -151,11 +149,8 @@ pub fn objects(fleet: &Fleet, installation: &Installation) -> Result<Vec<Desired
 /// # Errors
 /// As [`objects`].
 pub fn identity(fleet: &Fleet, identity: &Identity) -> Result<Desired, serde_json::Error> {
-    let data = [
-        ("tls.crt", &identity.certificate),
-        ("tls.key", &identity.key),
-        ("ca.crt", &identity.authorities),
-    ];
+    let data =
+        [("tls.crt", &identity.certificate), ("tls.key", &identity.key), ("ca.crt", &identity.authorities)];
     let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.clone().into_bytes()))).into();
     let secret = Secret {
         metadata: fleet.meta(fleet.identity_name()),

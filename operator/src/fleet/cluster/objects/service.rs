@@ -34,7 +34,9 @@ fn service(fleet: &Fleet, name: String, address: Option<IpAddr>) -> Service {
         spec: Some(ServiceSpec {
             type_: Some(service_type(form.type_).to_owned()),
             selector: Some(fleet.selector()),
-            ports: Some(fleet.ports.iter().map(|(port, transport)| service_port(*port, *transport)).collect()),
+            ports: Some(
+                fleet.ports.iter().map(|(port, transport)| service_port(*port, *transport)).collect(),
+            ),
             cluster_ip: address.clone().filter(|_| !balanced),
             // Deprecated, and what load balancers agree on all the same (GEP-1762).
             load_balancer_ip: address.filter(|_| balanced),

@@ -34,7 +34,7 @@ use crate::fleet::{
 };
 
 /// Where a pod has its certificate.
-pub const IDENTITY_FOLDER: &str = "/var/run/portolan/identity";
+const IDENTITY_FOLDER: &str = "/var/run/portolan/identity";
 /// Where it may write: bootstrap, status, the admin socket. The rest of its file system is read-only.
 const STATE_VOLUME: &str = "/var/run/portolan/state";
 /// The volume belongs to root and is open to its group; the supervisor wants a folder of its own, and makes it.
@@ -44,10 +44,7 @@ const USER: i64 = 65_532;
 /// Seconds that a pod may take beyond its drain time and Envoy's own end.
 const SLACK: i64 = 5;
 
-pub(super) fn workload(
-    fleet: &Fleet,
-    installation: &Installation,
-) -> Result<Desired, serde_json::Error> {
+pub(super) fn workload(fleet: &Fleet, installation: &Installation) -> Result<Desired, serde_json::Error> {
     let metadata = fleet.meta(fleet.name());
     let selector = LabelSelector { match_labels: Some(fleet.selector()), ..LabelSelector::default() };
     let template = template(fleet, installation);
@@ -218,7 +215,10 @@ fn environment(fleet: &Fleet) -> Vec<EnvVar> {
         ..EnvVar::default()
     };
     let field = |path: &str| EnvVarSource {
-        field_ref: Some(ObjectFieldSelector { field_path: path.to_owned(), ..ObjectFieldSelector::default() }),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: path.to_owned(),
+            ..ObjectFieldSelector::default()
+        }),
         ..EnvVarSource::default()
     };
     // Without a limit these are what the node has.
@@ -232,11 +232,9 @@ fn environment(fleet: &Fleet) -> Vec<EnvVar> {
         ..EnvVarSource::default()
     };
     let threads = match fleet.settings.concurrency {
-        Some(number) => EnvVar {
-            name: pod::CONCURRENCY.to_owned(),
-            value: Some(number.to_string()),
-            ..EnvVar::default()
-        },
+        Some(number) => {
+            EnvVar { name: pod::CONCURRENCY.to_owned(), value: Some(number.to_string()), ..EnvVar::default() }
+        }
         None => of(pod::CONCURRENCY, limit("limits.cpu")),
     };
     vec![of(pod::NAME, field("metadata.name")), of(pod::MEMORY, limit("limits.memory")), threads]
