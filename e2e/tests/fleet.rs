@@ -93,7 +93,7 @@ impl Rig {
             Arc::new(move || may.load(Ordering::SeqCst)),
         );
         let wanted = watch::Sender::new(Arc::new(Wanted::new()));
-        let (synced, _) = (watch::Sender::new(true), ());
+        let synced = watch::Sender::new(true);
         let leading = watch::Sender::new(leading);
         let (reports, mut told) = mpsc::channel(16);
         let connections = Connections {
@@ -616,8 +616,9 @@ async fn a_damaged_authority_is_named_and_never_overwritten() {
     open().await.unwrap();
     let key = ("v1", "Secret", namespace.as_str(), AUTHORITY_SECRET);
     let secret = objects.get(key).await.unwrap();
+    let mut entries = secret["data"].as_object().unwrap().keys();
     let entry =
-        secret["data"].as_object().unwrap().keys().find(|name| name.ends_with(".key")).unwrap().clone();
+        entries.find(|name| name.rsplit_once('.').is_some_and(|(_, end)| end == "key")).unwrap().clone();
     objects.patch("v1", "Secret", &namespace, AUTHORITY_SECRET, &json!({"data": {entry: "eA=="}})).await;
     let damaged = objects.get(key).await.unwrap();
     let error = open().await.unwrap_err().to_string();

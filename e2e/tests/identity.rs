@@ -127,7 +127,7 @@ async fn refusal(stage: &Stage, identity: Option<&Identity>) -> Code {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+    text.lines().flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
 /// Two Gateways in one namespace, each with a certificate of its own.
