@@ -174,9 +174,13 @@ async fn stage() -> (Stage, Pair, Pair) {
     (stage, one, other)
 }
 
-/// Lines of a key that no other key has: of each a part that fits into one frame.
-fn marks(pair: &Pair) -> Vec<&str> {
-    pair.key.lines().filter(|line| !line.starts_with("-----") && line.len() >= 40).collect()
+/// Lines of a key and its certificate that the other pair does not have: both certificates are of one authority.
+fn marks<'a>(pair: &'a Pair, other: &Pair) -> Vec<&'a str> {
+    let lines = pair.key.lines().chain(pair.certificate.lines());
+    let own = |line: &&str| !other.key.contains(*line) && !other.certificate.contains(*line);
+    let marks: Vec<_> = lines.filter(|line| line.len() >= 40).filter(own).collect();
+    assert!(marks.len() > 4, "{marks:?}");
+    marks
 }
 
 fn contains(heard: &[u8], text: &str) -> bool {
@@ -211,11 +215,11 @@ async fn a_proxy_never_gets_a_byte_of_another_gateways_secrets() {
     .await
     .expect("the last name is answered");
     let heard = heard.lock().unwrap();
-    for mark in marks(&one) {
-        assert!(contains(&heard, mark), "its own key is not where this test looks for keys");
+    for mark in marks(&one, &other) {
+        assert!(contains(&heard, mark), "its own pair is not where this test looks for pairs");
     }
-    for text in marks(&other).into_iter().chain(["apps/other/8443"]) {
-        assert!(!contains(&heard, text), "another Gateway's {text}");
+    for mark in marks(&other, &one) {
+        assert!(!contains(&heard, mark), "another Gateway's {mark}");
     }
     let view = client.view();
     for (kind, resources) in &view {
