@@ -2,15 +2,17 @@
 //!
 //! Gateway API kinds: the official CRDs of v1.7.0, experimental channel (a superset of the standard one),
 //! embedded without their description texts. Core kinds: derived from the `k8s-openapi` types, references
-//! inlined, so that one walker serves both. Schemas are built on first use and live as long as the process.
+//! inlined, so that one walker serves both. Our own kinds: as their CRDs have it. Schemas are built on first use and live as long as the process.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
 use crate::core::{ConfigMap, EndpointSlice, Namespace, Secret, Service};
+use crate::install;
 
 /// A kind's structural schema with what one needs to address it.
 #[derive(Debug)]
@@ -78,6 +80,12 @@ static SCHEMAS: LazyLock<BTreeMap<Key, Lazy>> = LazyLock::new(|| {
         (group, "EndpointSlice", "v1"),
         Box::new(move || from_type::<EndpointSlice>(group, "EndpointSlice", "endpointslices", true)),
     );
+    for crd in install::own() {
+        for schema in from_own(&crd) {
+            let key = (schema.group, schema.kind, schema.version);
+            add(key, Box::new(move || schema));
+        }
+    }
     schemas
 });
 
@@ -103,6 +111,35 @@ fn from_crd(embedded: &'static Embedded) -> Schema {
         // The build script wrote this text, and a test reads all of them: it parses.
         value: serde_json::from_str(embedded.json).unwrap_or_default(),
     }
+}
+
+/// One schema per served version. Its texts live as long as the process, as every schema does.
+fn from_own(crd: &CustomResourceDefinition) -> Vec<Schema> {
+    fn keep(text: &str) -> &'static str {
+        Box::leak(text.to_owned().into_boxed_str())
+    }
+    let spec = &crd.spec;
+    let served = spec.versions.iter().filter(|version| version.served);
+    served
+        .map(|version| {
+            let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+            let mut value = serde_json::to_value(schema).unwrap_or_default();
+            // Every served object has metadata; the derive leaves it to the API server.
+            if let Some(properties) = value.get_mut("properties").and_then(Value::as_object_mut) {
+                properties.entry("metadata").or_insert_with(|| serde_json::json!({"type": "object"}));
+            }
+            inline(&mut value, &Value::Null, 0);
+            Schema {
+                group: keep(&spec.group),
+                version: keep(&version.name),
+                kind: keep(&spec.names.kind),
+                plural: keep(&spec.names.plural),
+                namespaced: spec.scope == "Namespaced",
+                structural: true,
+                value,
+            }
+        })
+        .collect()
 }
 
 fn from_type<T: JsonSchema>(

@@ -4,3 +4,4 @@ pub mod apiserver;
 pub mod bench;
 pub mod echo;
 pub mod rig;
+pub mod stage;

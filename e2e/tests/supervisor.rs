@@ -92,6 +92,7 @@ impl Supervised {
             concurrency: Some(1),
             log_level: "info".to_owned(),
             drain_time: Duration::from_secs(20),
+            min_drain_time: Duration::ZERO,
             kill_grace: Duration::from_secs(5),
             max_detached: None,
         };

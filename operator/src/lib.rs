@@ -6,6 +6,7 @@ pub mod admin;
 pub mod cli;
 pub mod events;
 pub mod fleet;
+pub mod identity;
 pub mod leader;
 pub mod metrics;
 pub mod model;

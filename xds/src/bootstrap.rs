@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,7 @@ use portolan_xds_proto::envoy::config::bootstrap::v3::{
 };
 use portolan_xds_proto::envoy::config::cluster::v3::{
     Cluster,
-    cluster::{ClusterDiscoveryType, DiscoveryType},
+    cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily},
 };
 use portolan_xds_proto::envoy::config::core::v3::{
     Address, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, Http2ProtocolOptions,
@@ -74,8 +74,10 @@ pub enum XdsEndpoint {
     Unix(PathBuf),
     /// TCP with mutual TLS 1.3.
     Tls {
-        /// Where it listens.
-        address: SocketAddr,
+        /// Where it listens: an address, or a DNS name that Envoy resolves again and again.
+        host: String,
+        /// Its port.
+        port: u16,
         /// The DNS name that its certificate must have; sent as SNI.
         server_name: String,
         /// The folder in which [`secret_files`] are.
@@ -166,11 +168,16 @@ fn pipe(path: &Path, mode: u32) -> Address {
 }
 
 fn xds_cluster(endpoint: &XdsEndpoint) -> Cluster {
-    let (address, tls) = match endpoint {
-        XdsEndpoint::Unix(path) => (pipe(path, 0), None),
-        XdsEndpoint::Tls { address, server_name, secrets } => {
-            (wire::address(*address), Some(mutual_tls(server_name, secrets)))
+    let (address, by_name, tls) = match endpoint {
+        XdsEndpoint::Unix(path) => (pipe(path, 0), false, None),
+        XdsEndpoint::Tls { host, port, server_name, secrets } => {
+            (wire::host(host, *port), host.parse::<IpAddr>().is_err(), Some(mutual_tls(server_name, secrets)))
         }
+    };
+    let (discovery, family) = if by_name {
+        (DiscoveryType::StrictDns, DnsLookupFamily::All)
+    } else {
+        (DiscoveryType::Static, DnsLookupFamily::Auto)
     };
     let http2 = Http2ProtocolOptions {
         // A control plane that vanished is noticed in 40 s, not in hours.
@@ -196,7 +203,8 @@ fn xds_cluster(endpoint: &XdsEndpoint) -> Cluster {
     };
     Cluster {
         name: XDS_CLUSTER.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery.into())),
+        dns_lookup_family: family.into(),
         connect_timeout: wire::seconds(5),
         load_assignment: Some(ClusterLoadAssignment {
             cluster_name: XDS_CLUSTER.to_owned(),
@@ -410,7 +418,8 @@ mod tests {
     #[test]
     fn over_mutual_tls() {
         let config = config(XdsEndpoint::Tls {
-            address: "192.0.2.1:18000".parse().unwrap(),
+            host: "portolan.portolan-system.svc".to_owned(),
+            port: 18_000,
             server_name: "portolan.portolan-system.svc".to_owned(),
             secrets: "/run/portolan/sds".into(),
         });

@@ -118,15 +118,11 @@ impl ApiServer {
 
     /// The kubeconfig of a ServiceAccount that may do what these rules of a ClusterRole say.
     pub async fn account(&self, namespace: &str, rules: &str) -> Kubeconfig {
-        let objects = self.objects().await;
         let name = format!("account-{namespace}");
-        objects
+        self.objects()
+            .await
             .apply(&format!(
                 r"
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {name}, namespace: {namespace}}}
----
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {{name: {name}}}
@@ -138,6 +134,17 @@ metadata: {{name: {name}}}
 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {name}}}
 subjects: [{{kind: ServiceAccount, name: {name}, namespace: {namespace}}}]
 "
+            ))
+            .await;
+        self.account_named(namespace, &name).await
+    }
+
+    /// The kubeconfig of a ServiceAccount that may do what is bound to it otherwise; it is made where it is missing.
+    pub async fn account_named(&self, namespace: &str, name: &str) -> Kubeconfig {
+        let objects = self.objects().await;
+        objects
+            .apply(&format!(
+                "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {name}, namespace: {namespace}}}}}"
             ))
             .await;
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");

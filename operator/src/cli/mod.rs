@@ -2,6 +2,7 @@
 
 mod check;
 mod cluster;
+mod crds;
 mod logs;
 mod manifests;
 mod operator;
@@ -103,6 +104,15 @@ enum Command {
         after_help = "Example:\n  portolan proxy --gateway default/web --xds-socket /run/portolan/xds.sock --state-dir /run/portolan"
     )]
     Proxy(proxy::ProxyCommand),
+    /// Print the CRDs that an install in a cluster needs: those of the Gateway API and our own.
+    #[command(
+        after_help = "Example:\n  portolan crds | kubectl apply --server-side -f -\n\nA cluster has the Gateway API's CRDs once for all implementations. Where it has them, use --channel none."
+    )]
+    Crds {
+        /// The channel of the Gateway API.
+        #[arg(long, value_enum, default_value_t = crds::ChannelChoice::Standard)]
+        channel: crds::ChannelChoice,
+    },
     /// Print the version.
     Version,
 }
@@ -130,6 +140,7 @@ pub fn run(cli: Cli) -> ExitCode {
             status::status(&paths, &cluster, output, wait.map(Duration::from_secs))
         }
         Command::Proxy(args) => proxy::proxy(args),
+        Command::Crds { channel } => crds::crds(channel),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),
     };
     match done {

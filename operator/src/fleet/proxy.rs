@@ -2,17 +2,24 @@
 //!
 //! It takes the lock of its state folder (two supervisors never run for one Gateway), ends an Envoy that a killed
 //! predecessor left, writes the bootstrap and supervises. SIGTERM or Ctrl-C drains; a second one ends at once.
+//!
+//! On a laptop its control plane is a Unix socket. In a pod it is the operator's Service, over mutual TLS with the
+//! certificate of its Gateway, which Envoy reads again whenever it is renewed.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use portolan_xds::bootstrap::{BootstrapConfig, XdsEndpoint};
+use portolan_xds::bootstrap::{BootstrapConfig, XdsEndpoint, secret_files};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::admin::Admin;
 use super::envoy::{self, Environment, EnvoyError};
-use super::files::{FileError, private_folder, read_json, remove};
+use super::files::{FileError, private_folder, read_json, remove, write_private};
 use super::lock::{Lock, LockError};
+use super::pod;
 use super::process::ProcessId;
 use super::state::check_socket;
 use super::status::{ProxyState, ProxyStatus};
@@ -25,7 +32,9 @@ pub const LOCK_FILE: &str = "proxy.lock";
 /// How long a left-over Envoy may take to end.
 const LEFT_OVER_GRACE: Duration = Duration::from_secs(2);
 /// How long Envoy may take to end after SIGTERM.
-const KILL_GRACE: Duration = Duration::from_secs(5);
+pub const KILL_GRACE: Duration = Duration::from_secs(5);
+/// In the state folder: the files that tell Envoy where its certificate is.
+const SECRETS_FOLDER: &str = "sds";
 
 /// Runs and supervises the Envoy of one Gateway.
 #[derive(Debug, Clone, Args)]
@@ -34,8 +43,20 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub gateway: GatewayName,
     /// Unix socket of the xDS server for this Gateway.
-    #[arg(long, value_name = "PATH")]
-    pub xds_socket: PathBuf,
+    #[arg(
+        long,
+        value_name = "PATH",
+        required_unless_present = "xds_address",
+        conflicts_with = "xds_address"
+    )]
+    pub xds_socket: Option<PathBuf>,
+    /// The xDS server's host and port, for a proxy in a pod. Its certificate must have this host's name.
+    #[arg(long, value_name = "HOST:PORT", requires = "identity")]
+    pub xds_address: Option<HostPort>,
+    /// Folder with tls.crt, tls.key and ca.crt: what this proxy shows the xDS server, and whom it trusts. Renewed files
+    /// are read without a restart.
+    #[arg(long, value_name = "FOLDER", requires = "xds_address")]
+    pub identity: Option<PathBuf>,
     /// Folder for the bootstrap, the status, and the lock; made where it is missing.
     #[arg(long, value_name = "FOLDER")]
     pub state_dir: PathBuf,
@@ -46,17 +67,64 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "PATH")]
     pub envoy: Option<PathBuf>,
     /// Envoy's worker threads; one per processor if absent.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", env = pod::CONCURRENCY, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub concurrency: Option<u32>,
+    /// Bytes of memory that this proxy may use; Envoy sheds load before they are used up. No limit if absent.
+    #[arg(long, value_name = "BYTES", env = pod::MEMORY)]
+    pub memory: Option<u64>,
+    /// What the control plane shows this proxy as; the Gateway and process id if absent.
+    #[arg(long, value_name = "NAME", env = pod::NAME)]
+    pub node: Option<String>,
+    /// Also answer /ready, /live and /stats/prometheus on this port of all addresses.
+    #[arg(long, value_name = "PORT")]
+    pub pod_port: Option<u16>,
     /// Seconds that a stop waits for connections to end by themselves.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub drain_time: u64,
+    /// Seconds that a stop goes on accepting connections at least: load balancers learn of it late.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub min_drain_time: u64,
     /// Seconds that the proxy serves without a control plane before it drains and ends; 0 is for ever.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub max_detached: u64,
     /// Envoy's log level.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["trace", "debug", "info", "warning", "error", "critical", "off"])]
     pub log_level: String,
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A DNS name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Text that is not `<host>:<port>`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not <host>:<port>, such as portolan.portolan-system.svc:18000")]
+pub struct HostPortError(String);
+
+impl FromStr for HostPort {
+    type Err = HostPortError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || HostPortError(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 impl ProxyArgs {
@@ -99,6 +167,17 @@ pub enum ProxyError {
     /// The bootstrap could not be written as JSON.
     #[error("cannot write Envoy's bootstrap: {0}")]
     Bootstrap(String),
+    /// Neither of the two ways to the control plane is given.
+    #[error("no control plane is given: use --xds-socket, or --xds-address with --identity")]
+    NoControlPlane,
+    /// The port of the pod is taken.
+    #[error("cannot listen on port {port}, which is reserved for the pod's probes and statistics: {source}")]
+    PodPort {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
@@ -107,7 +186,7 @@ pub enum ProxyError {
     Supervisor(#[from] SupervisorError),
 }
 
-/// Runs a proxy until it is told to stop; its Envoy gets everything from the xDS socket.
+/// Runs a proxy until it is told to stop; its Envoy gets everything from the control plane.
 ///
 /// # Errors
 /// As [`run_with`].
@@ -115,18 +194,41 @@ pub async fn run(args: ProxyArgs) -> Result<(), ProxyError> {
     run_with(args, ads_bootstrap).await
 }
 
-/// The bootstrap of an Envoy that gets its configuration from the arguments' xDS socket.
+/// The bootstrap of an Envoy that gets its configuration from the arguments' control plane. Writes the files that it
+/// names into the state folder.
 fn ads_bootstrap(args: &ProxyArgs) -> Result<String, ProxyError> {
     let bootstrap = portolan_xds::bootstrap::bootstrap(&BootstrapConfig {
-        node_id: format!("{}/{}", args.gateway, std::process::id()),
+        node_id: args.node.clone().unwrap_or_else(|| format!("{}/{}", args.gateway, std::process::id())),
         node_cluster: args.gateway.to_string(),
         admin_socket: args.admin_socket(),
-        xds: XdsEndpoint::Unix(args.xds_socket.clone()),
-        max_heap_bytes: None,
-        max_connections: None,
+        xds: endpoint(args)?,
+        max_heap_bytes: args.memory.map(pod::max_heap),
+        max_connections: args.memory.and_then(|_| pod::max_connections()),
         cluster_stats: false,
     });
     portolan_xds::bootstrap::to_json(&bootstrap).map_err(|error| ProxyError::Bootstrap(error.to_string()))
+}
+
+fn endpoint(args: &ProxyArgs) -> Result<XdsEndpoint, ProxyError> {
+    match (&args.xds_socket, &args.xds_address, &args.identity) {
+        (Some(socket), ..) => Ok(XdsEndpoint::Unix(socket.clone())),
+        (None, Some(address), Some(identity)) => {
+            let secrets = args.state_dir.join(SECRETS_FOLDER);
+            private_folder(&secrets)?;
+            let files = secret_files(identity).map_err(|error| ProxyError::Bootstrap(error.to_string()))?;
+            for (name, text) in files {
+                write_private(&secrets.join(name), text.as_bytes())?;
+            }
+            Ok(XdsEndpoint::Tls {
+                host: address.host.clone(),
+                port: address.port,
+                server_name: address.host.clone(),
+                secrets,
+            })
+        }
+        // The command line has made sure of one of the two.
+        (None, ..) => Err(ProxyError::NoControlPlane),
+    }
 }
 
 /// [`run`] with another bootstrap: one that needs no control plane, in tests.
@@ -171,7 +273,9 @@ async fn supervise(
         source,
     })?;
     check_socket(&args.admin_socket())?;
-    check_socket(&args.xds_socket)?;
+    if let Some(socket) = &args.xds_socket {
+        check_socket(socket)?;
+    }
     let envoy = envoy::find(args.envoy.as_deref(), &Environment::current())?;
     let version = envoy::check(&envoy).await?;
     tracing::info!(gateway = %args.gateway, envoy = %envoy.display(), %version, "supervising");
@@ -184,15 +288,27 @@ async fn supervise(
         concurrency: args.concurrency,
         log_level: args.log_level.clone(),
         drain_time: Duration::from_secs(args.drain_time),
+        min_drain_time: Duration::from_secs(args.min_drain_time),
         kill_grace: KILL_GRACE,
         max_detached: (args.max_detached > 0).then(|| Duration::from_secs(args.max_detached)),
     });
+    let looked_at = match args.pod_port {
+        None => None,
+        Some(port) => {
+            let listener = pod::listen(port).await.map_err(|source| ProxyError::PodPort { port, source })?;
+            let admin = Admin::new(&args.admin_socket());
+            Some(tokio::spawn(pod::serve(listener, supervisor.status(), admin)))
+        }
+    };
     let stop = Stop::default();
     let ended = tokio::select! {
         ended = supervisor.run(stop.clone()) => ended?,
         // Never returns: a signal only tells the supervisor.
         () = signals.forward(&stop) => Ended::Stopped,
     };
+    if let Some(looked_at) = looked_at {
+        looked_at.abort();
+    }
     tracing::info!(gateway = %args.gateway, ?ended, "ended");
     Ok(())
 }
@@ -241,5 +357,66 @@ impl Signals {
             }
             stop.drain.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        proxy: ProxyArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<ProxyArgs, clap::Error> {
+        let all = ["proxy", "--gateway=a/b", "--state-dir=/s"].iter().chain(args);
+        Command::try_parse_from(all).map(|command| command.proxy)
+    }
+
+    #[test]
+    fn a_proxy_has_one_way_to_its_control_plane() {
+        assert!(parse(&["--xds-socket=/x"]).is_ok());
+        let pod = parse(&["--xds-address=portolan.portolan-system.svc:18000", "--identity=/i"]).unwrap();
+        let address = HostPort { host: "portolan.portolan-system.svc".to_owned(), port: 18_000 };
+        assert_eq!(pod.xds_address, Some(address));
+        for wrong in [
+            &[][..],
+            &["--xds-address=a:1"],
+            &["--identity=/i"],
+            &["--xds-socket=/x", "--identity=/i"],
+            &["--xds-socket=/x", "--xds-address=a:1", "--identity=/i"],
+            &["--xds-address=a", "--identity=/i"],
+            &["--xds-address=:1", "--identity=/i"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_is_read() {
+        assert_eq!("[::1]:18000".parse(), Ok(HostPort { host: "::1".to_owned(), port: 18_000 }));
+    }
+
+    #[test]
+    fn a_pods_bootstrap_names_files_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        private_folder(&state).unwrap();
+        let mut args = parse(&["--xds-address=xds.example:18000", "--identity=/etc/identity"]).unwrap();
+        args.state_dir.clone_from(&state);
+        args.memory = Some(100 << 20);
+        let bootstrap = ads_bootstrap(&args).unwrap();
+        for (name, contains) in
+            [("certificate.json", "/etc/identity/tls.key"), ("authorities.json", "ca.crt")]
+        {
+            let file = state.join(SECRETS_FOLDER).join(name);
+            assert!(bootstrap.contains(&file.display().to_string()), "{bootstrap}");
+            assert!(std::fs::read_to_string(file).unwrap().contains(contains));
+        }
+        assert!(bootstrap.contains(&(80_u64 << 20).to_string()), "{bootstrap}");
     }
 }

@@ -60,6 +60,8 @@ pub struct ProxyConfig {
     pub log_level: String,
     /// How long a stop waits for connections and UDP sessions to end by themselves.
     pub drain_time: Duration,
+    /// How long a stop goes on accepting connections at least, although none is open.
+    pub min_drain_time: Duration,
     /// How long Envoy may take to end after SIGTERM before it is killed.
     pub kill_grace: Duration,
     /// How long Envoy serves without a control plane before it drains and ends; `None` is for ever.
@@ -308,6 +310,8 @@ impl Supervisor {
             return;
         }
         let quiet = async {
+            // Who sends traffic here may not know yet that we are going.
+            tokio::time::sleep(self.config.min_drain_time).await;
             loop {
                 match self.admin.open_connections().await {
                     Ok(0) => return,

@@ -29,11 +29,13 @@ pub enum Kind {
     ConfigMap,
     /// core Namespace, cluster-scoped.
     Namespace,
+    /// portolan.dev FleetConfig.
+    FleetConfig,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
@@ -44,6 +46,7 @@ impl Kind {
         Self::Secret,
         Self::ConfigMap,
         Self::Namespace,
+        Self::FleetConfig,
     ];
 
     /// The kind's name in the API.
@@ -59,6 +62,7 @@ impl Kind {
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
             Self::Namespace => "Namespace",
+            Self::FleetConfig => "FleetConfig",
         }
     }
 
@@ -74,6 +78,7 @@ impl Kind {
                 "gateway.networking.k8s.io"
             }
             Self::EndpointSlice => "discovery.k8s.io",
+            Self::FleetConfig => "portolan.dev",
             Self::Service | Self::Secret | Self::ConfigMap | Self::Namespace => "",
         }
     }
@@ -159,6 +164,8 @@ impl std::str::FromStr for ObjectKey {
 pub struct Meta {
     /// Which object.
     pub key: ObjectKey,
+    /// metadata.uid: tells an object from a later one of its name; empty for files.
+    pub uid: Arc<str>,
     /// metadata.generation; files count edits.
     pub generation: i64,
     /// metadata.creationTimestamp in seconds since the epoch; 0 for files.

@@ -6,6 +6,7 @@
 
 mod config_map;
 mod filter;
+mod fleet_config;
 mod gateway;
 mod grant;
 mod hostname;
@@ -24,6 +25,7 @@ pub use filter::{
     BackendFilter, CorsFilter, Filter, FractionSpec, Header, HeaderModifier, MirrorFilter, PathModifier,
     RedirectFilter, RewriteFilter,
 };
+pub use fleet_config::FleetConfig;
 pub use gateway::{
     Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSpec, RouteKind,
     TlsMode, Validation, ValidationMode,
@@ -63,6 +65,8 @@ pub enum Object {
     ConfigMap(Arc<ConfigMap>),
     /// Namespace.
     Namespace(Arc<Namespace>),
+    /// FleetConfig.
+    FleetConfig(Arc<FleetConfig>),
 }
 
 /// The same expression for the object of every kind.
@@ -78,6 +82,7 @@ macro_rules! of_every_kind {
             Self::Secret($object) => $expression,
             Self::ConfigMap($object) => $expression,
             Self::Namespace($object) => $expression,
+            Self::FleetConfig($object) => $expression,
         }
     };
 }

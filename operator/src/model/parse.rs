@@ -8,8 +8,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    ConfigMap, EndpointSlice, GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace, Object,
-    ObjectKey, ParentRef, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
+    ConfigMap, EndpointSlice, FleetConfig, GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace,
+    Object, ObjectKey, ParentRef, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
     route::{RawRule, RawTimeouts},
 };
 
@@ -29,6 +29,8 @@ pub struct ParseError {
 #[serde(rename_all = "camelCase")]
 struct RawMeta {
     name: Arc<str>,
+    #[serde(default)]
+    uid: Option<Arc<str>>,
     #[serde(default)]
     namespace: Option<Arc<str>>,
     #[serde(default)]
@@ -54,6 +56,7 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     };
     let meta = Meta {
         key: ObjectKey { kind, namespace, name: raw.name.clone() },
+        uid: raw.uid.clone().unwrap_or_default(),
         generation: raw.generation.unwrap_or(0),
         created: raw.creation_timestamp.map_or(0, jiff::Timestamp::as_second),
     };
@@ -73,6 +76,10 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
             let mut labels = raw.labels.clone().unwrap_or_default();
             labels.insert(super::labels::NAME_LABEL.into(), raw.name.clone());
             Ok(Object::Namespace(Arc::new(Namespace { meta, labels })))
+        }
+        Kind::FleetConfig => {
+            let spec = lift(spec).map(Arc::new);
+            Ok(Object::FleetConfig(Arc::new(FleetConfig { meta, spec })))
         }
     };
     object.map_err(|message| ParseError { key, message })

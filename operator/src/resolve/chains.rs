@@ -6,7 +6,7 @@ use portolan_xds::ir::{
     self, ChainTraffic, ClientValidation, DownstreamTls, FilterChain, Listener, Origin, Transport,
 };
 
-use super::{ClientCheck, Fault, ListenerTls, Unit, engine::State};
+use super::{ClientCheck, Fault, ListenerTls, Unit, access_log::access_log, engine::State};
 use crate::{
     model::{Hostname, ObjectKey},
     world::{Read, View},
@@ -26,12 +26,15 @@ pub struct ChainsOut {
 /// Resolves [`Unit::Chains`].
 pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Option<ChainsOut> {
     view.record(Read::Output(Unit::Listeners(gateway.clone())));
+    view.record(Read::Output(Unit::Fleet(gateway.clone())));
     view.record(Read::Output(Unit::Frontend(gateway.clone())));
     view.record(Read::Output(Unit::Tls(gateway.clone())));
     view.record(Read::Placement(gateway.clone()));
     let listeners = state.listeners(gateway)?;
     let (frontend, tls) = (state.frontend(gateway)?, state.tls(gateway)?);
     let placement = state.placement(gateway)?;
+    let access_log =
+        state.fleet(gateway).and_then(|plan| plan.config.access_log.as_ref()).and_then(access_log);
     let mut out = ChainsOut::default();
     let mut by_port: BTreeMap<u16, Vec<Arc<FilterChain>>> = BTreeMap::new();
     for listener in &listeners.listeners {
@@ -76,6 +79,7 @@ pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Opt
                     port,
                     transport: Transport::Tcp,
                     bind: bind.clone(),
+                    access_log: access_log.clone(),
                     chains,
                 };
                 out.listeners.insert(name, Arc::new(listener));

@@ -6,19 +6,24 @@ use std::{
     sync::Arc,
 };
 
+use portolan_crds::fleet_config::{FleetConfigSpec, Inherited, LockedField};
 use portolan_xds::ir::Transport;
 use serde::Serialize;
 
-use super::{Engine, Fault, Unit, engine::State};
+use super::{Engine, Fault, Unit, engine::State, parameters::parameters};
 use crate::{
-    model::{Address, Kind, ObjectKey, ParametersRef},
+    fleet::cluster::Settings,
+    model::{Address, Kind, ObjectKey},
     world::{Read, View},
 };
 
 /// The plan of a Gateway's fleet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetPlan {
+    /// metadata.uid of the Gateway; empty for files.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub uid: Arc<str>,
     /// metadata.generation of the Gateway.
     pub generation: i64,
     /// The GatewayClass.
@@ -31,10 +36,10 @@ pub struct FleetPlan {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Annotations of the fleet's objects.
     pub annotations: BTreeMap<Arc<str>, Arc<str>>,
-    /// Parameters of the class.
-    pub class_parameters: Option<ParametersRef>,
-    /// Parameters of the Gateway, which override those of the class.
-    pub parameters: Option<ParametersRef>,
+    /// The FleetConfig that holds: the Gateway's over that of its class.
+    pub config: FleetConfigSpec,
+    /// Fields of the Gateway's FleetConfig that its class locks.
+    pub ignored: Vec<LockedField>,
     /// Why the Gateway is not accepted as a whole. A fleet that exists is left as it is; none is made.
     pub fault: Option<Fault>,
 }
@@ -60,17 +65,29 @@ pub(super) fn fleet(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<F
         routability: address.routability.clone().filter(|_| !empty(&address.routability)),
         ..address.clone()
     });
+    let class = state.class(&class)?;
+    let (own, fault) = parameters(view, infrastructure.parameters_ref.as_ref(), Some(&key.namespace));
+    let Inherited { spec: config, ignored } = (*own).clone().over(&class.config);
+    let contradiction = || {
+        Settings::of(&config)
+            .err()
+            .map(|error| Fault::new("InvalidParameters", format!("FleetConfig: {error}")))
+    };
+    let fault = unsupported_address(&gateway.addresses)
+        .or_else(|| class.fault.as_ref().map(|fault| of_class(&gateway.class, fault)))
+        .or(fault)
+        .or_else(contradiction);
     Some(FleetPlan {
+        uid: gateway.meta.uid.clone(),
         generation: gateway.meta.generation,
         class: gateway.class.clone(),
         ports: listeners.ports(),
         addresses: addresses.collect(),
         labels: infrastructure.labels.clone(),
         annotations: infrastructure.annotations.clone(),
-        class_parameters: state.class(&class).and_then(|class| class.parameters.clone()),
-        parameters: infrastructure.parameters_ref.clone(),
-        fault: unsupported_address(&gateway.addresses)
-            .or_else(|| infrastructure.parameters_ref.as_ref().map(no_parameters)),
+        config,
+        ignored,
+        fault,
     })
 }
 
@@ -95,14 +112,8 @@ pub(super) fn not_an_ip(text: &str) -> Option<String> {
     text.parse::<IpAddr>().is_err().then(|| format!("{text:?} is not an IP address"))
 }
 
-pub(super) fn no_parameters(reference: &ParametersRef) -> Fault {
-    Fault::new(
-        "InvalidParameters",
-        format!(
-            "parametersRef {}/{} {}: no kind of parameters is supported yet; remove the field",
-            reference.group, reference.kind, reference.name
-        ),
-    )
+fn of_class(class: &str, fault: &Fault) -> Fault {
+    Fault::new(fault.reason, format!("GatewayClass {class}: {}", fault.message))
 }
 
 impl Engine {

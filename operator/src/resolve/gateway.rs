@@ -5,26 +5,29 @@ use std::{
     sync::Arc,
 };
 
+use portolan_crds::fleet_config::FleetConfigSpec;
 use portolan_xds::ir::{RouteTable, RouteTableName, Transport, VirtualHostKey};
 use serde::Serialize;
 
 use crate::{
-    model::{From, Hostname, Kind, ListenerSpec, ObjectKey, ParametersRef, RouteKind, TlsMode},
+    model::{From, Hostname, Kind, ListenerSpec, ObjectKey, RouteKind, TlsMode},
     world::{Read, View},
 };
 
-use super::engine::State;
+use super::{engine::State, parameters::parameters};
 
 /// The controller name of GatewayClasses that are ours.
 pub(super) const CONTROLLER: &str = "portolan.dev/gateway-controller";
 
 /// A GatewayClass of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClassOut {
     /// metadata.generation.
     pub generation: i64,
-    /// parametersRef.
-    pub parameters: Option<ParametersRef>,
+    /// The FleetConfig of its Gateways; empty without parametersRef.
+    pub config: Arc<FleetConfigSpec>,
+    /// Why parametersRef cannot be followed.
+    pub fault: Option<Fault>,
 }
 
 /// A condition's False: its reason in the API and a message for people.
@@ -114,7 +117,8 @@ impl ListenersOut {
 /// Resolves [`super::Unit::Class`].
 pub(super) fn class(view: &View<'_>, key: &ObjectKey) -> Option<ClassOut> {
     let class = view.gateway_class(key).filter(|class| *class.controller == *CONTROLLER)?;
-    Some(ClassOut { generation: class.meta.generation, parameters: class.parameters.clone() })
+    let (config, fault) = parameters(view, class.parameters.as_ref(), None);
+    Some(ClassOut { generation: class.meta.generation, config, fault })
 }
 
 /// Resolves [`super::Unit::Listeners`].

@@ -4,6 +4,7 @@
 //! exactly those units whose recorded reads changed, in the fixed order of stages, and stops where an output is equal
 //! to the one before (docs/decisions/0003).
 
+mod access_log;
 mod attach;
 mod authority;
 mod backend;
@@ -21,6 +22,7 @@ mod gateway;
 mod grant;
 mod host;
 mod matches;
+mod parameters;
 mod placement;
 mod report;
 mod route;

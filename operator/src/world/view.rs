@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use super::{Read, World};
 use crate::model::{
-    ConfigMap, EndpointSlice, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey, ReferenceGrant,
-    Route, Secret, Service,
+    ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey,
+    ReferenceGrant, Route, Secret, Service,
 };
 
 /// A view of the World that records every read of one unit.
@@ -59,6 +59,8 @@ impl<'w> View<'w> {
         service: Service -> Service,
         /// A Secret. Call it only with a reference that was granted: see `resolve::grant`.
         secret: Secret -> Secret,
+        /// A FleetConfig.
+        fleet_config: FleetConfig -> FleetConfig,
         /// A ConfigMap. Call it only with a reference that was granted: see `resolve::grant`.
         config_map: ConfigMap -> ConfigMap,
         /// A Namespace.

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, SecretName};
+use super::{AccessLog, Origin, SecretName};
 
 /// The xDS name of a listener: `<gateway namespace>/<gateway>/<port>` and `/udp` appended for UDP.
 pub type ListenerName = Arc<str>;
@@ -42,6 +42,9 @@ pub struct Listener {
     pub transport: Transport,
     /// The addresses to bind, at least one. Several on a dual-stack host.
     pub bind: Vec<SocketAddr>,
+    /// What is logged of each request; nothing by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<Arc<AccessLog>>,
     /// In any order; lowering sorts by name. Server names are distinct, at most one chain has none.
     pub chains: Vec<Arc<FilterChain>>,
 }

@@ -7,6 +7,7 @@
 //! Promises: every piece is a plain value with `Eq`; two equal pieces lower to equal bytes; every piece that an API
 //! object can spoil carries the [`Origin`] of that object, so that a rejection by Envoy can be blamed on it.
 
+mod access_log;
 mod backend;
 mod delta;
 mod duration;
@@ -16,6 +17,7 @@ mod origin;
 mod route;
 mod secret;
 
+pub use access_log::{AccessLog, AccessValue};
 pub use backend::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, UpstreamTls, UpstreamTrust};
 pub use delta::{Delta, PieceId};
 pub use duration::Millis;

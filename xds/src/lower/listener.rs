@@ -31,7 +31,7 @@ use portolan_xds_proto::envoy::extensions::transport_sockets::tls::v3::{
 };
 use portolan_xds_proto::google::protobuf::Any;
 
-use super::{cors, secret, wire};
+use super::{access_log, cors, secret, wire};
 use crate::ir::{ChainTraffic, ClientValidation, DownstreamTls, FilterChain, Listener, Transport};
 
 /// A stream on which nothing moves is closed after this many seconds.
@@ -170,6 +170,7 @@ fn connection_manager(routes: &str, listener: &Listener) -> HttpConnectionManage
         stream_idle_timeout: wire::seconds(STREAM_IDLE_SECONDS),
         request_headers_timeout: wire::seconds(REQUEST_HEADERS_SECONDS),
         generate_request_id: wire::yes(),
+        access_log: listener.access_log.iter().map(|log| access_log::access_log(log)).collect(),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..UpgradeConfig::default()

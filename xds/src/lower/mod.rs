@@ -6,6 +6,7 @@
 //! them. A RouteConfiguration is assembled from cached chunks ([`table`]), so that one changed route costs one
 //! encoding.
 
+mod access_log;
 mod cluster;
 mod cors;
 mod endpoints;

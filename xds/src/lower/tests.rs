@@ -431,6 +431,7 @@ fn listens(chains: Vec<Arc<FilterChain>>) -> Listener {
         port: 443,
         transport: Transport::Tcp,
         bind: vec!["0.0.0.0:443".parse().unwrap(), "[::1]:443".parse().unwrap()],
+        access_log: None,
         chains,
     }
 }
@@ -456,6 +457,22 @@ fn listeners() {
     let other = listener(&listens(chains.into_iter().rev().collect()));
     assert_eq!(one, other, "the order of chains must not show");
     golden("listener-tls", &one);
+}
+
+#[test]
+fn access_logs() {
+    let log = AccessLog {
+        members: vec![
+            (text("path"), AccessValue::Path),
+            (text("responseCode"), AccessValue::ResponseCode),
+            (text("upstreamDurationMs"), AccessValue::UpstreamDuration),
+        ],
+        // The second is no header's name: it would be text for Envoy to expand.
+        request_headers: vec![text("X-Team"), text("a)%%START_TIME")],
+        response_headers: vec![],
+    };
+    let http = listens(vec![chain("http", None, None)]);
+    golden("access-log", &listener(&Listener { access_log: Some(Arc::new(log)), ..http }));
 }
 
 #[test]

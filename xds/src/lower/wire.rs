@@ -66,10 +66,15 @@ pub(crate) fn ads_without_limit() -> ConfigSource {
 }
 
 pub(crate) fn address(address: SocketAddr) -> Address {
+    host(&address.ip().to_string(), address.port())
+}
+
+/// A host by address or, where the cluster's type allows it, by DNS name.
+pub(crate) fn host(host: &str, port: u16) -> Address {
     Address {
         address: Some(address::Address::SocketAddress(ProtoSocketAddress {
-            address: address.ip().to_string(),
-            port_specifier: Some(socket_address::PortSpecifier::PortValue(address.port().into())),
+            address: host.to_owned(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
             ..ProtoSocketAddress::default()
         })),
     }

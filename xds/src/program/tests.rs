@@ -385,6 +385,7 @@ fn a_listener_whose_chains_are_all_put_back_is_absent() {
         port: 80,
         transport: Transport::Tcp,
         bind: vec!["127.0.0.1:80".parse().unwrap()],
+        access_log: None,
         chains: vec![chain],
     });
     model.apply(Delta { listeners: [(TABLE.into(), Some(listener))].into(), ..Delta::default() });

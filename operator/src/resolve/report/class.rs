@@ -3,7 +3,7 @@
 use super::{ClassReport, FeatureReport, Judge};
 use crate::{
     model::ObjectKey,
-    resolve::{Engine, Environment, Fault, features, fleet},
+    resolve::{Engine, Environment, Fault, features},
 };
 
 impl Engine {
@@ -11,13 +11,12 @@ impl Engine {
         let class = self.state.class(key)?;
         let environment = &self.state.environment;
         let judge = Judge(class.generation);
-        let parameters = class.parameters.as_ref().map(fleet::no_parameters);
         let accepted = ("Accepted", "Portolan serves this class");
         let version =
             ("SupportedVersion", "the installed Gateway API CRDs are of a release that Portolan knows");
         Some(ClassReport {
             conditions: vec![
-                judge.of("Accepted", parameters.as_ref(), accepted),
+                judge.of("Accepted", class.fault.as_ref(), accepted),
                 judge.of("SupportedVersion", unsupported(environment).as_ref(), version),
             ],
             supported_features: features::supported(environment)

@@ -56,16 +56,26 @@ fn accepted(judge: &Judge, plan: &FleetPlan, listeners: &[ListenerReport]) -> Co
         return judge.no("Accepted", fault.reason, fault.message.clone());
     }
     let (good, bad): (Vec<&ListenerReport>, Vec<_>) = listeners.iter().partition(|one| is_accepted(one));
+    let note = locked(plan);
     if bad.is_empty() {
-        return judge.yes("Accepted", "Accepted", "the Gateway is accepted");
+        return judge.yes("Accepted", "Accepted", format!("the Gateway is accepted{note}"));
     }
     let names = |list: &[&ListenerReport]| list.iter().map(|one| &*one.name).collect::<Vec<_>>().join(", ");
     let message = format!("listeners that are not accepted: {}", names(&bad));
     if good.is_empty() {
         judge.no("Accepted", "ListenersNotValid", message)
     } else {
-        judge.yes("Accepted", "ListenersNotValid", format!("{message}; accepted: {}", names(&good)))
+        judge.yes("Accepted", "ListenersNotValid", format!("{message}; accepted: {}{note}", names(&good)))
     }
+}
+
+/// What the class does not leave to the Gateway's FleetConfig.
+fn locked(plan: &FleetPlan) -> String {
+    if plan.ignored.is_empty() {
+        return String::new();
+    }
+    let fields: Vec<_> = plan.ignored.iter().map(|field| field.path()).collect();
+    format!("; GatewayClass {} locks {}: the FleetConfig's values are ignored", plan.class, fields.join(", "))
 }
 
 fn is_accepted(listener: &ListenerReport) -> bool {

@@ -109,13 +109,87 @@ fn text_that_is_no_address_is_named() {
     assert!(message.contains("10.0.0.999"), "{message}");
 }
 
+/// A class with a FleetConfig, and a Gateway of it with one of its own.
+fn configured(class: &str, gateway_config: &str) -> Rig {
+    let mut rig = Rig::with(&gateway(
+        "  infrastructure: {parametersRef: {group: portolan.dev, kind: FleetConfig, name: own}}",
+    ));
+    rig.apply(&format!("kind: FleetConfig\nmetadata: {{name: edge, namespace: infra}}\nspec: {class}"));
+    rig.apply(&format!(
+        "kind: FleetConfig\nmetadata: {{name: own, namespace: default}}\nspec: {gateway_config}"
+    ));
+    rig.apply(
+        "kind: GatewayClass\nmetadata: {name: portolan}\nspec:\n  controllerName: portolan.dev/gateway-controller\n  parametersRef: {group: portolan.dev, kind: FleetConfig, name: edge, namespace: infra}",
+    );
+    rig
+}
+
 #[test]
-fn parameters_of_an_unknown_kind_are_refused() {
+fn a_gateways_fleet_config_lies_over_that_of_its_class() {
+    let rig = configured("{replicas: 2, image: class, locked: [image]}", "{replicas: 3, image: own}");
+    let plan = rig.engine.fleet_plan(&web()).unwrap();
+    assert_eq!((plan.config.replicas, plan.config.image.as_deref()), (Some(3), Some("class")));
+    let (status, _, message) = rig.condition(Kind::Gateway, "web", "/conditions", "Accepted");
+    assert_eq!(status, "True");
+    assert!(message.contains("listeners that are not accepted: bad"), "{message}");
+    assert!(
+        message.ends_with("GatewayClass portolan locks image: the FleetConfig's values are ignored"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_fleet_config_is_followed_as_it_changes_and_goes() {
+    let mut rig = configured("{replicas: 2}", "{image: own}");
+    rig.apply("kind: FleetConfig\nmetadata: {name: edge, namespace: infra}\nspec: {replicas: 5}");
+    assert!(rig.last.fleets.contains(&web()));
+    assert_eq!(rig.engine.fleet_plan(&web()).unwrap().config.replicas, Some(5));
+    rig.remove(Kind::FleetConfig, "own");
+    is(of(&rig, "Accepted"), "False", "InvalidParameters");
+    let plan = rig.engine.fleet_plan(&web()).unwrap();
+    assert!(plan.fault.as_ref().unwrap().message.contains("default/own"), "{:?}", plan.fault);
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_invalid_parameters() {
+    let rig = configured("{workload: DaemonSet}", "{replicas: 3}");
+    is(of(&rig, "Accepted"), "False", "InvalidParameters");
+    let rig = configured("{}", "{replicas: many}");
+    is(of(&rig, "Accepted"), "False", "InvalidParameters");
+}
+
+#[test]
+fn parameters_of_another_kind_are_refused() {
     let rig =
         Rig::with(&gateway("  infrastructure: {parametersRef: {group: invalid.io, kind: Invalid, name: x}}"));
     is(of(&rig, "Accepted"), "False", "InvalidParameters");
-    let plan = rig.engine.fleet_plan(&web()).unwrap();
-    assert_eq!(plan.parameters.as_ref().unwrap().name.as_ref(), "x");
+}
+
+#[test]
+fn a_class_with_bad_parameters_takes_its_gateways_along() {
+    let class = |parameters: &str| {
+        format!(
+            "kind: GatewayClass\nmetadata: {{name: portolan}}\nspec:\n  controllerName: portolan.dev/gateway-controller\n  parametersRef: {{{parameters}}}"
+        )
+    };
+    let mut rig = Rig::with(&gateway(""));
+    for (parameters, expected) in [
+        ("group: portolan.dev, kind: FleetConfig, name: edge", "set parametersRef.namespace"),
+        (
+            "group: portolan.dev, kind: FleetConfig, name: edge, namespace: infra",
+            "there is no FleetConfig infra/edge",
+        ),
+        ("group: '', kind: ConfigMap, name: edge, namespace: infra", "expected portolan.dev/FleetConfig"),
+    ] {
+        rig.apply(&class(parameters));
+        let (status, reason, message) =
+            rig.condition(Kind::GatewayClass, "portolan", "/conditions", "Accepted");
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "InvalidParameters"));
+        assert!(message.contains(expected), "{message}");
+        let (status, reason, message) = rig.condition(Kind::Gateway, "web", "/conditions", "Accepted");
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "InvalidParameters"));
+        assert!(message.starts_with("GatewayClass portolan: "), "{message}");
+    }
 }
 
 #[test]
