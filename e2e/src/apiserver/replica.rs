@@ -39,6 +39,7 @@ impl Replica {
             .arg("--kubeconfig")
             .arg(&path)
             .args(["--namespace", namespace, "--name", name, "--admin", &admin.to_string()])
+            .args(["--xds", "127.0.0.1:0"])
             .args(["--log", "info,portolan=debug"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::logs;
 use crate::{
-    operator::{Options, Parts, run},
+    fleet::cluster::Installation,
+    operator::{Options, run},
     source::kubernetes::{Cluster, SecretAccess},
 };
 
@@ -31,6 +32,18 @@ pub(super) struct OperatorArgs {
     /// Where the admin endpoint (health, metrics, status, debug) listens. It needs no login and shows no secret.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9900")]
     admin: SocketAddr,
+    /// Where proxies connect, by mutual TLS.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:18000")]
+    xds: SocketAddr,
+    /// The name by which proxies reach that port; portolan.NAMESPACE.svc where not given.
+    #[arg(long, value_name = "HOST")]
+    xds_host: Option<String>,
+    /// The port of that name.
+    #[arg(long, value_name = "PORT", default_value_t = 18_000)]
+    xds_port: u16,
+    /// The image of the proxies, unless a FleetConfig names another.
+    #[arg(long, value_name = "IMAGE", env = "PORTOLAN_PROXY_IMAGE", default_value = concat!("portolan.dev/portolan-proxy:v", env!("CARGO_PKG_VERSION")))]
+    proxy_image: String,
     #[command(flatten)]
     logs: logs::LogArgs,
 }
@@ -38,14 +51,21 @@ pub(super) struct OperatorArgs {
 /// Runs it; `false` when it could not start.
 pub(super) fn operator(args: OperatorArgs) -> io::Result<bool> {
     args.logs.start();
+    let installation = Installation {
+        proxy_image: args.proxy_image,
+        xds_host: args.xds_host.unwrap_or_else(|| format!("portolan.{}.svc", args.namespace)),
+        xds_port: args.xds_port,
+    };
     let options = Options {
         namespace: args.namespace,
         identity: identity(args.name),
         secrets: args.secret_access,
         admin: args.admin,
+        xds: args.xds,
+        installation,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match runtime.block_on(run(&args.cluster, options, Parts::default())) {
+    match runtime.block_on(run(&args.cluster, options)) {
         Ok(()) => Ok(true),
         Err(error) => {
             writeln!(io::stderr(), "portolan: {error}")?;

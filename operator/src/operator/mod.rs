@@ -4,7 +4,8 @@
 //! replica watches, resolves and serves xDS. The leader alone writes statuses and fleets. A replica is ready when
 //! everything has been read once; until then it serves no proxy.
 
-mod placing;
+mod fleets;
+mod provisioning;
 mod releases;
 mod surroundings;
 
@@ -19,16 +20,24 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::surroundings::OperatorSurroundings;
+use self::{
+    provisioning::{Known, Provisioning},
+    surroundings::OperatorSurroundings,
+};
 use crate::{
     admin::Admin,
     events,
+    fleet::cluster::Installation,
+    identity::{Keeper, KeeperError},
     leader::{Candidate, Elector, Leadership},
     metrics::Metrics,
     runtime::{self, Dirty, Handle, KeepNothing},
     source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect},
     status::Writer,
 };
+
+/// The trust domain of the proxies' identities: they are trusted by this operator alone.
+const TRUST_DOMAIN: &str = "portolan.internal";
 
 /// The Lease that replicas ask for.
 const LEASE: &str = "portolan";
@@ -44,24 +53,10 @@ pub struct Options {
     pub secrets: SecretAccess,
     /// Where the admin endpoint listens.
     pub admin: SocketAddr,
-}
-
-/// How proxies connect.
-#[derive(Debug)]
-pub struct Xds {
-    /// Where.
-    pub listener: TcpListener,
-    /// The server's certificate, and who may connect.
-    pub tls: watch::Receiver<Arc<rustls::ServerConfig>>,
-    /// The trust domain of their identities.
-    pub trust_domain: Arc<str>,
-}
-
-/// What differs from install to install, or is left out in a test.
-#[derive(Debug, Default)]
-pub struct Parts {
-    /// Where proxies connect; nowhere without it.
-    pub xds: Option<Xds>,
+    /// Where proxies connect.
+    pub xds: SocketAddr,
+    /// What is the same for every fleet.
+    pub installation: Installation,
 }
 
 /// Why an operator cannot start.
@@ -70,9 +65,14 @@ pub enum OperatorError {
     /// There is no API server to talk to.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The admin endpoint.
-    #[error("the admin endpoint cannot listen on {at}: {source}")]
-    Admin {
+    /// There is no authority for the proxies' certificates.
+    #[error(transparent)]
+    Identity(#[from] KeeperError),
+    /// A port.
+    #[error("{what} cannot listen on {at}: {source}")]
+    Port {
+        /// What listens there.
+        what: &'static str,
         /// The address.
         at: SocketAddr,
         /// What the system said.
@@ -92,12 +92,12 @@ pub enum OperatorError {
 ///
 /// # Errors
 /// Where it cannot start; what goes wrong later is logged and shown in the status.
-pub async fn run(cluster: &Cluster, options: Options, parts: Parts) -> Result<(), OperatorError> {
+pub async fn run(cluster: &Cluster, options: Options) -> Result<(), OperatorError> {
     let system = |what| move |source| OperatorError::System { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
     let client = connect(cluster).await?;
-    let operator = Operator::start(client, options, parts).await?;
+    let operator = Operator::start(client, options).await?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -139,10 +139,11 @@ impl Operator {
     ///
     /// # Errors
     /// Where a port or a thread is refused.
-    pub async fn start(client: Client, options: Options, parts: Parts) -> Result<Self, OperatorError> {
+    pub async fn start(client: Client, options: Options) -> Result<Self, OperatorError> {
         tracing::info!(identity = %options.identity, namespace = %options.namespace, secrets = ?options.secrets, "operator starts");
-        let refused = |source| OperatorError::Admin { at: options.admin, source };
-        let listener = TcpListener::bind(options.admin).await.map_err(refused)?;
+        let listener = bind("the admin endpoint", options.admin).await?;
+        let xds = bind("the xDS port", options.xds).await?;
+        let keeper = Keeper::open(client.clone(), &options.namespace, &options.installation.xds_host).await?;
         let metrics = Arc::new(Metrics::default());
         let environment = releases::environment(&Releases::new());
         let (handle, core) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment)
@@ -156,7 +157,6 @@ impl Operator {
         let source =
             kubernetes::start(&client, options.secrets, &handle, Arc::clone(&metrics), &tasks, &shutdown);
         source.observations.follow(Arc::clone(&dirty));
-        tasks.spawn(placing::follow(handle.clone()));
         tasks.spawn(releases::follow(source.releases.clone(), handle.clone()));
 
         let candidate = Candidate {
@@ -167,6 +167,21 @@ impl Operator {
         let (elector, leadership) = Elector::new(&client, candidate);
         let (events, sending) = events::channel(client.clone(), &options.identity, Arc::clone(&metrics));
         tasks.spawn(until(shutdown.clone(), sending));
+        let (writing, electing) = (Stage::default(), Stage::default());
+
+        let provisioning = Provisioning {
+            client: client.clone(),
+            handle: handle.clone(),
+            leadership: leadership.clone(),
+            events: events.clone(),
+            installation: options.installation,
+            authorities: keeper.authorities(),
+            synced: source.synced.clone(),
+        };
+        let Known { observed, placed } = provisioning.start(&writing, &tasks, &shutdown);
+        let tls = keeper.server_configs();
+        tasks.spawn(keeper.run(shutdown.clone()));
+
         let writer = Writer::new(
             client,
             handle.clone(),
@@ -175,12 +190,15 @@ impl Operator {
             events,
             Arc::clone(&metrics),
         );
-        let (writing, electing) = (Stage::default(), Stage::default());
         // Who has not read everything would take away what others wrote rightly: it must not lead.
-        let (synced, stop) = (source.synced.clone(), electing.stop.clone());
+        let (synced, observed, halt) = (source.synced.clone(), observed, electing.stop.clone());
         electing.tasks.spawn(async move {
-            if synced.run_until_cancelled(stop.cancelled()).await.is_none() {
-                elector.run(stop).await;
+            let known = async {
+                synced.cancelled().await;
+                turned_on(observed).await;
+            };
+            if halt.run_until_cancelled(known).await.is_some() {
+                elector.run(halt).await;
             }
         });
         writing.tasks.spawn(writer.run(dirty, writing.stop.clone()));
@@ -194,19 +212,21 @@ impl Operator {
                 identity: options.identity,
                 leadership: leadership.clone(),
                 waiting: Arc::clone(&source.waiting),
+                placed: placed.clone(),
                 registry: Arc::clone(server.registry()),
             }),
         };
         tasks.spawn(admin.serve_tcp(listener, shutdown.clone()));
-        if let Some(xds) = parts.xds {
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move {
-                if let Err(error) = server.serve_tls(xds.listener, xds.tls, xds.trust_domain, shutdown).await
-                {
-                    tracing::error!(%error, "the xDS port broke");
-                }
-            });
-        }
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            // A proxy that reconnects must not be told that its listeners are gone.
+            if stop.run_until_cancelled(turned_on(placed)).await.is_none() {
+                return;
+            }
+            if let Err(error) = server.serve_tls(xds, tls, TRUST_DOMAIN, stop).await {
+                tracing::error!(%error, "the xDS port broke");
+            }
+        });
         Ok(Self { handle, leadership, core, writing, electing, tasks, shutdown })
     }
 
@@ -233,6 +253,17 @@ impl Operator {
         // It ends on its own; a panic there was told by its log.
         let _ = tokio::task::spawn_blocking(move || self.core.join()).await;
         tracing::info!("operator ended");
+    }
+}
+
+async fn bind(what: &'static str, at: SocketAddr) -> Result<TcpListener, OperatorError> {
+    TcpListener::bind(at).await.map_err(|source| OperatorError::Port { what, at, source })
+}
+
+/// Waits until it is. A value that nobody sets any more stays off.
+async fn turned_on(mut value: watch::Receiver<bool>) {
+    if value.wait_for(|on| *on).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use portolan_xds::{GatewayKey, ads::SharedRegistry};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{admin::Surroundings, leader::Leadership, model::ObjectKey, source::kubernetes::Waiting};
 
@@ -12,6 +13,7 @@ pub(super) struct OperatorSurroundings {
     pub(super) identity: String,
     pub(super) leadership: Leadership,
     pub(super) waiting: Arc<Waiting>,
+    pub(super) placed: watch::Receiver<bool>,
     pub(super) registry: Arc<SharedRegistry>,
 }
 
@@ -28,6 +30,9 @@ impl Surroundings for OperatorSurroundings {
 
     fn not_ready(&self) -> Option<String> {
         let waiting = self.waiting.list();
-        (!waiting.is_empty()).then(|| format!("not read yet: {}", waiting.join(", ")))
+        if !waiting.is_empty() {
+            return Some(format!("not read yet: {}", waiting.join(", ")));
+        }
+        (!*self.placed.borrow()).then(|| "the Gateways are not placed yet".into())
     }
 }

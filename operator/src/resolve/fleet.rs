@@ -46,7 +46,7 @@ pub struct FleetPlan {
 
 impl FleetPlan {
     /// The IP addresses that must be among those that the Gateway gets.
-    pub(super) fn required(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub fn required(&self) -> impl Iterator<Item = &Arc<str>> {
         self.addresses.iter().filter_map(|address| address.value.as_ref())
     }
 }

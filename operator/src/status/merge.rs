@@ -139,6 +139,12 @@ impl Context<'_> {
             if generation(old) > generation(&new) && generation(old) <= self.generation {
                 return Err(Behind);
             }
+            // Proxies that reconnect, after a restart of ours too, take back nothing that they acknowledged (design: a
+            // restart, scaling and rolling never flip it).
+            let was_in_force = old["status"] == "True" && generation(old) == generation(&new);
+            if was_in_force && awaits_proxies(&new) {
+                return Ok(old.clone());
+            }
             let time = old.get("lastTransitionTime").filter(|_| old["status"] == new["status"]);
             if let Some(time) = time {
                 new["lastTransitionTime"] = time.clone();
@@ -205,16 +211,15 @@ fn cut(message: &str) -> String {
     format!("{}…", message.get(..end.unwrap_or(0)).unwrap_or_default())
 }
 
+/// Whether a condition says that proxies have not answered yet.
+fn awaits_proxies(condition: &Value) -> bool {
+    let types = [gateway::types::PROGRAMMED, portolan::types::PROGRAMMED];
+    types.iter().any(|type_| condition["type"] == **type_) && condition["reason"] == gateway::reasons::PENDING
+}
+
 /// Whether a status says that proxies have not answered yet.
 pub fn is_pending(status: &Value) -> bool {
-    let pending = |holder: &Value| {
-        list(holder.get("conditions")).iter().any(|one| {
-            let programmed = [gateway::types::PROGRAMMED, portolan::types::PROGRAMMED]
-                .iter()
-                .any(|type_| one["type"] == **type_);
-            programmed && one["reason"] == gateway::reasons::PENDING
-        })
-    };
+    let pending = |holder: &Value| list(holder.get("conditions")).iter().any(awaits_proxies);
     pending(status) || LISTS.iter().any(|kind| list(status.get(kind.field)).iter().any(pending))
 }
 

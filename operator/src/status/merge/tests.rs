@@ -79,6 +79,23 @@ fn a_transition_time_moves_only_with_the_status() {
     assert_eq!(written(&observed, 2, Some(&desired)), expected);
 }
 
+/// A condition that says what proxies made of it.
+fn programmed(status: &str, reason: &str, generation: i64) -> Value {
+    json!({"type": "Programmed", "status": status, "reason": reason, "message": "", "observedGeneration": generation, "lastTransitionTime": OLD})
+}
+
+#[test]
+fn what_proxies_acknowledged_is_not_taken_back_while_they_reconnect() {
+    let before = json!({"conditions": [programmed("True", "Programmed", 2)]});
+    let says =
+        |reason: &str, generation: i64| json!({"conditions": [programmed("False", reason, generation)]});
+    assert_eq!(merge(&before, 2, Some(&says("Pending", 2)), NOW), Merged::Same);
+    // A newer generation, or a rejection, is news.
+    for news in [says("Pending", 3), says("Invalid", 2)] {
+        assert_eq!(written(&before, 3, Some(&news))["conditions"][0]["status"], "False");
+    }
+}
+
 #[test]
 fn an_observed_generation_never_goes_back() {
     let observed = json!({"conditions": [condition("Accepted", "True", 5, OLD)]});
