@@ -115,6 +115,7 @@ fn pruned(kind: Kind, object: DynamicObject) -> Value {
     }
     json["metadata"] = json!({
         "name": meta.name,
+        "uid": meta.uid,
         "namespace": meta.namespace,
         "generation": meta.generation,
         "creationTimestamp": meta.creation_timestamp,
