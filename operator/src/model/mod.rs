@@ -49,7 +49,7 @@ pub enum Object {
     GatewayClass(Arc<GatewayClass>),
     /// Gateway.
     Gateway(Arc<Gateway>),
-    /// HTTPRoute or GRPCRoute.
+    /// A route of any kind.
     Route(Arc<Route>),
     /// ReferenceGrant.
     ReferenceGrant(Arc<ReferenceGrant>),

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, Millis, Origin};
+use portolan_xds::ir::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, Millis, Origin, Transport};
 
 use super::{
     Fault, Provenance, RefFrom,
@@ -14,7 +14,7 @@ use super::{
     grant::{RefError, named, resolve_ref},
 };
 use crate::{
-    model::{BackendRef, Kind, ObjectKey, Route, Service},
+    model::{BackendRef, Kind, ObjectKey, Route, Service, ServicePort},
     world::{Read, View},
 };
 
@@ -40,8 +40,25 @@ impl ClusterId {
     }
 }
 
-/// Follows a backendRef.
-pub(super) fn backend(view: &View<'_>, route: &Route, reference: &BackendRef) -> Result<ClusterId, Fault> {
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendPort {
+    /// The Service's namespace.
+    pub namespace: Arc<str>,
+    /// The Service's name.
+    pub service: Arc<str>,
+    /// The port's number.
+    pub port: u16,
+    /// Its transport.
+    pub transport: Transport,
+}
+
+/// Follows a backendRef to a port that routes of this kind can use.
+pub(super) fn port(
+    view: &View<'_>,
+    route: &Route,
+    reference: &BackendRef,
+) -> Result<(BackendPort, ServicePort), Fault> {
     let kind = route.meta.key.kind;
     if !reference.group.is_empty() || *reference.kind != *Kind::Service.as_str() {
         return Err(Fault::new(
@@ -76,26 +93,33 @@ pub(super) fn backend(view: &View<'_>, route: &Route, reference: &BackendRef) ->
             format!("{key} is of type ExternalName, which Portolan does not route to"),
         ));
     }
-    let Some(port) = service.ports.iter().find(|port| port.port == number && port.tcp) else {
+    let transport = if kind == Kind::UdpRoute { Transport::Udp } else { Transport::Tcp };
+    let Some(port) = service.port(number, transport) else {
         let known: Vec<_> = service.ports.iter().map(|port| port.port.to_string()).collect();
         return Err(Fault::new(
             "BackendNotFound",
-            format!("{key} has no TCP port {number}; it has {}", known.join(", ")),
+            format!("{key} has no {transport} port {number}; it has {}", known.join(", ")),
         ));
     };
-    let protocol = match port.app_protocol.as_deref() {
-        _ if kind == Kind::GrpcRoute => AppProtocol::Http2,
+    let found =
+        BackendPort { namespace: key.namespace.clone(), service: key.name.clone(), port: number, transport };
+    Ok((found, port.clone()))
+}
+
+/// Follows a backendRef of a route that forwards requests.
+pub(super) fn backend(view: &View<'_>, route: &Route, reference: &BackendRef) -> Result<ClusterId, Fault> {
+    let (BackendPort { namespace, service, port, .. }, spec) = self::port(view, route, reference)?;
+    let protocol = match spec.app_protocol.as_deref() {
+        _ if route.meta.key.kind == Kind::GrpcRoute => AppProtocol::Http2,
         // GEP-1911; grpc is the name that IANA and older users know.
         Some("kubernetes.io/h2c" | "grpc") => AppProtocol::Http2,
         Some("kubernetes.io/wss") => {
-            return Err(Fault::new(
-                "UnsupportedProtocol",
-                format!("{key} port {number}: appProtocol kubernetes.io/wss needs TLS towards the backend"),
-            ));
+            let what = format!("Service/{namespace}/{service} port {port}: appProtocol kubernetes.io/wss");
+            return Err(Fault::new("UnsupportedProtocol", format!("{what} needs TLS towards the backend")));
         }
         _ => AppProtocol::Http1,
     };
-    Ok(ClusterId { namespace: key.namespace.clone(), service: key.name.clone(), port: number, protocol })
+    Ok(ClusterId { namespace, service, port, protocol })
 }
 
 /// Resolves [`super::Unit::Cluster`].
@@ -110,25 +134,41 @@ pub(super) fn cluster(id: &ClusterId) -> Cluster {
     }
 }
 
-/// Resolves [`super::Unit::Endpoints`]: the ready addresses of every slice that has the Service port's name.
+/// Resolves [`super::Unit::Endpoints`].
 pub(super) fn endpoints(view: &View<'_>, state: &State, id: &ClusterId) -> Endpoints {
-    let key = ObjectKey::new(Kind::Service, id.namespace.clone(), id.service.clone());
-    let Some(service) = view.service(&key) else { return Endpoints::default() };
-    let Some(port) = service.ports.iter().find(|port| port.port == id.port && port.tcp) else {
-        return Endpoints::default();
+    let port = BackendPort {
+        namespace: id.namespace.clone(),
+        service: id.service.clone(),
+        port: id.port,
+        transport: Transport::Tcp,
+    };
+    let endpoints = addresses(view, state, &port).into_iter();
+    let endpoints = endpoints.map(|(address, zone)| Endpoint { address, zone, weight: 1 });
+    Endpoints { endpoints: endpoints.collect(), nowhere: 0 }
+}
+
+/// The ready addresses of a Service's port, with their zones: those of every slice that has the port's name.
+pub(super) fn addresses(
+    view: &View<'_>,
+    state: &State,
+    of: &BackendPort,
+) -> BTreeSet<(SocketAddr, Option<Arc<str>>)> {
+    let key = ObjectKey::new(Kind::Service, of.namespace.clone(), of.service.clone());
+    let service = view.service(&key);
+    let Some(port) = service.as_ref().and_then(|service| service.port(of.port, of.transport)) else {
+        return BTreeSet::new();
     };
     view.record(Read::Environment);
     let provenance = state.environment.provenance;
-    let mut endpoints = BTreeSet::new();
-    for slice in view.slices_of(&id.namespace, &id.service) {
+    let mut addresses = BTreeSet::new();
+    for slice in view.slices_of(&of.namespace, &of.service) {
         for (_, number) in slice.ports.iter().filter(|(name, _)| *name == port.name) {
             for (address, zone) in slice.ready.iter().filter(|(address, _)| allowed(*address, provenance)) {
-                endpoints
-                    .insert(Endpoint { address: SocketAddr::new(*address, *number), zone: zone.clone() });
+                addresses.insert((SocketAddr::new(*address, *number), zone.clone()));
             }
         }
     }
-    Endpoints { endpoints: endpoints.into_iter().collect() }
+    addresses
 }
 
 /// Whether a proxy may connect to an address. Link-local addresses reach the node's metadata services and are refused

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use portolan_xds::ir::{ClusterName, VirtualHostKey};
 
-use super::{ClusterId, Output, Resolved, Unit, engine::State};
+use super::{ClusterId, Output, Resolved, Slot, Unit, engine::State, slot::Members};
 use crate::{model::ObjectKey, world::Read};
 
 /// Counters and users that are kept up to date from output to output.
@@ -25,6 +25,23 @@ pub(super) struct Effects {
 pub(super) struct Touched {
     pub(super) units: BTreeSet<Unit>,
     pub(super) reads: BTreeSet<Read>,
+}
+
+impl Touched {
+    /// Changes the members of a slot, and dirties who looks at them.
+    fn slot(
+        &mut self,
+        state: &mut State,
+        gateway: &ObjectKey,
+        slot: &Slot,
+        change: impl FnOnce(&mut Members),
+    ) {
+        if state.slots.change(gateway, slot, change) {
+            self.reads.insert(Read::StreamsOf(gateway.clone()));
+        }
+        self.reads.insert(Read::MembersOf(slot.clone()));
+        self.units.insert(slot.unit(gateway));
+    }
 }
 
 impl Effects {
@@ -61,6 +78,16 @@ impl Effects {
             }
             Unit::Attach(route, gateway) => {
                 self.attach(state, (route, gateway), (old, new), resolved, &mut touched);
+            }
+            Unit::Stream(gateway, key) => {
+                let (cluster, endpoints) = match new {
+                    Output::Stream(out) => (Some(out.cluster.clone()), Some(out.endpoints.clone())),
+                    _ => (None, None),
+                };
+                let name: ClusterName = key.to_string().into();
+                let delta = resolved.deltas.entry(gateway.clone()).or_default();
+                delta.clusters.insert(name.clone(), cluster);
+                delta.endpoints.insert(name, endpoints);
             }
             Unit::Chains(gateway) => {
                 resolved.reports.insert(gateway.clone());
@@ -104,22 +131,17 @@ impl Effects {
     ) {
         resolved.reports.insert(route.clone());
         let (old, new) = (as_attach(old), as_attach(new));
-        let hosts = |out: Option<&super::AttachOut>| out.map(|out| out.hosts.clone()).unwrap_or_default();
-        let (before, after) = (hosts(old), hosts(new));
-        for key in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-            if before.get(key) == after.get(key) {
-                continue;
+        let slots = |out: Option<&super::AttachOut>| out.map(|out| out.slots.clone()).unwrap_or_default();
+        let (before, after) = (slots(old), slots(new));
+        for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+            if before.get(slot) != after.get(slot) {
+                touched.slot(state, gateway, slot, |members| {
+                    match after.get(slot) {
+                        Some(rank) => members.routes.insert(route.clone(), *rank),
+                        None => members.routes.remove(route),
+                    };
+                });
             }
-            let members = state.members.entry(key.clone()).or_default();
-            match after.get(key) {
-                Some(rank) => members.routes.insert(route.clone(), *rank),
-                None => members.routes.remove(route),
-            };
-            if members.routes.is_empty() && members.structural.is_none() {
-                state.members.remove(key);
-            }
-            touched.reads.insert(Read::MembersOf(key.clone()));
-            touched.units.insert(Unit::Host(gateway.clone(), key.clone()));
         }
         let counts = self.attached.entry(gateway.clone()).or_default();
         for name in old.into_iter().flat_map(|out| &out.listeners) {
@@ -246,19 +268,12 @@ fn listeners(
         }
     }
     let (old, new) = (parts(old), parts(new));
-    let hosts = |out: Option<&super::ListenersOut>| out.map(|out| out.hosts.clone()).unwrap_or_default();
-    let (before, after) = (hosts(old), hosts(new));
-    for key in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-        if before.get(key) == after.get(key) {
-            continue;
+    let slots = |out: Option<&super::ListenersOut>| out.map(|out| out.slots.clone()).unwrap_or_default();
+    let (before, after) = (slots(old), slots(new));
+    for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        if before.get(slot) != after.get(slot) {
+            touched.slot(state, gateway, slot, |members| members.structural = after.get(slot).copied());
         }
-        let members = state.members.entry(key.clone()).or_default();
-        members.structural = after.get(key).copied();
-        if members.routes.is_empty() && members.structural.is_none() {
-            state.members.remove(key);
-        }
-        touched.reads.insert(Read::MembersOf(key.clone()));
-        touched.units.insert(Unit::Host(gateway.clone(), key.clone()));
     }
     let tables = |out: Option<&super::ListenersOut>| out.map(|out| out.tables.clone()).unwrap_or_default();
     diff(&tables(old), &tables(new), &mut resolved.deltas.entry(gateway.clone()).or_default().tables);

@@ -1,10 +1,10 @@
 //! Virtual hosts: the rules of all routes that share a hostname, in the API's precedence.
 
-use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use portolan_xds::ir::{self, Origin, RouteRank, VirtualHost, VirtualHostKey};
 
-use super::{ClusterId, Unit, engine::State};
+use super::{ClusterId, Unit, engine::State, slot::Slot};
 use crate::world::{Read, View};
 
 /// A virtual host and the backends it needs.
@@ -16,8 +16,9 @@ pub struct HostOut {
 
 /// Resolves [`Unit::Host`].
 pub(super) fn host(view: &View<'_>, state: &State, key: &VirtualHostKey) -> Option<HostOut> {
-    view.record(Read::MembersOf(key.clone()));
-    let members = state.members(key)?;
+    let slot = Slot::Host(key.clone());
+    view.record(Read::MembersOf(slot.clone()));
+    let members = state.slots.members(&slot)?;
     let mut routes = Vec::new();
     let mut clusters = BTreeSet::new();
     for (object, hostname) in &members.routes {
@@ -56,13 +57,4 @@ pub(super) fn host(view: &View<'_>, state: &State, key: &VirtualHostKey) -> Opti
     }
     let misdirected = members.structural.unwrap_or(false);
     Some(HostOut { host: Arc::new(VirtualHost { routes, misdirected }), clusters })
-}
-
-/// Who shares a virtual host.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Members {
-    /// Routes, each with the specificity of its own hostname.
-    pub(super) routes: std::collections::BTreeMap<crate::model::ObjectKey, Reverse<(bool, usize)>>,
-    /// Wanted by listeners, and whether as misdirected.
-    pub(super) structural: Option<bool>,
 }

@@ -7,7 +7,7 @@ use portolan_xds::ir::{
 };
 
 use super::{
-    ClusterId, Fault, backend,
+    BackendPort, ClusterId, Fault, backend,
     filters::{self, Filters},
     matches::{self, Precedence},
 };
@@ -23,8 +23,10 @@ pub struct RouteOut {
     pub generation: i64,
     /// Seconds since the epoch.
     pub created: i64,
-    /// Rules that can be served.
+    /// Rules for requests that can be served.
     pub rules: Vec<RuleOut>,
+    /// The rule for connections or datagrams.
+    pub stream: Option<StreamRule>,
     /// References that cannot be followed; the first one gives the reason of ResolvedRefs.
     pub unresolved: Vec<Fault>,
     /// Hostnames that are none, with what is wrong.
@@ -36,11 +38,23 @@ pub struct RouteOut {
 }
 
 impl RouteOut {
+    /// Whether any rule can be served.
+    pub(super) fn serves(&self) -> bool {
+        !self.rules.is_empty() || self.stream.is_some()
+    }
+
     /// Why no rule of the route can be served, if none can: then the route is not accepted.
     pub(super) fn refusal(&self) -> Option<Fault> {
-        let (index, fault) = self.dropped.first().filter(|_| self.rules.is_empty())?;
+        let (index, fault) = self.dropped.first().filter(|_| !self.serves())?;
         Some(Fault::new(fault.reason, format!("no rule can be used: rules[{index}]: {}", fault.message)))
     }
+}
+
+/// A rule of a route whose connections or datagrams are passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRule {
+    /// Weights, and the backends that get these shares; none is an invalid one.
+    pub arms: Vec<(u32, Option<BackendPort>)>,
 }
 
 /// A rule, resolved.
@@ -64,6 +78,7 @@ pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
         generation: route.meta.generation,
         created: route.meta.created,
         rules: Vec::new(),
+        stream: None,
         unresolved: Vec::new(),
         ignored: route
             .hostnames
@@ -76,12 +91,14 @@ pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
     };
     for (index, rule) in route.rules.iter().enumerate() {
         let resolved = match rule {
+            Ok(rule) if rule.matches == RouteMatches::Everything => {
+                stream_rule(view, &route, index, rule, &mut out)
+            }
             Ok(rule) => resolve_rule(view, &route, index, rule, &mut out),
-            Err(message) => Err(Fault::new("UnsupportedValue", message.clone())),
+            Err(message) => Err(Fault::unsupported(message.clone())),
         };
-        match resolved {
-            Ok(rule) => out.rules.push(rule),
-            Err(fault) => out.dropped.push((index, fault)),
+        if let Err(fault) = resolved {
+            out.dropped.push((index, fault));
         }
     }
     Some(out)
@@ -93,24 +110,21 @@ fn resolve_rule(
     index: usize,
     rule: &Rule,
     out: &mut RouteOut,
-) -> Result<RuleOut, Fault> {
-    let unsupported = |message: String| Fault::new("UnsupportedValue", message);
+) -> Result<(), Fault> {
     if rule.session_persistence {
-        return Err(unsupported("sessionPersistence is not supported yet".into()));
+        return Err(Fault::unsupported("sessionPersistence is not supported yet"));
     }
     let parsed: Vec<(RouteMatch, Precedence)> = match &rule.matches {
         RouteMatches::Http(specs) => each(specs, matches::http),
         RouteMatches::Grpc(specs) => each(specs, matches::grpc),
+        RouteMatches::Everything => Ok(Vec::new()),
     }
-    .map_err(unsupported)?;
+    .map_err(Fault::unsupported)?;
     let rule_filters = filters::collect(view, route, &rule.filters)?;
     let mut arms = Vec::new();
     for (position, reference) in rule.backends.iter().enumerate() {
         let field = format!("backendRefs[{position}]");
-        if reference.weight > MOST_WEIGHT {
-            let weight = reference.weight;
-            return Err(unsupported(format!("{field}: weight {weight} is more than {MOST_WEIGHT}")));
-        }
+        check_weight(reference).map_err(|fault| fault.at(&field))?;
         arms.push((reference, resolve_arm(view, route, reference).map_err(|fault| fault.at(&field))?));
     }
     let parts = Parts { route, rule, filters: &rule_filters, arms: &arms };
@@ -139,7 +153,44 @@ fn resolve_rule(
         }
     }
     let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
-    Ok(RuleOut { index, name: format!("{}/{name}", route.meta.key).into(), matches: resolved })
+    out.rules.push(RuleOut { index, name: format!("{}/{name}", route.meta.key).into(), matches: resolved });
+    Ok(())
+}
+
+/// The rule of a TLSRoute, TCPRoute or UDPRoute: backends and nothing else.
+fn stream_rule(
+    view: &View<'_>,
+    route: &Route,
+    index: usize,
+    rule: &Rule,
+    out: &mut RouteOut,
+) -> Result<(), Fault> {
+    if out.stream.is_some() {
+        return Err(Fault::unsupported(format!("a {} has exactly one rule", route.meta.key.kind)));
+    }
+    let (mut arms, mut unresolved) = (Vec::new(), Vec::new());
+    for (position, reference) in rule.backends.iter().enumerate() {
+        let field = format!("backendRefs[{position}]");
+        check_weight(reference).map_err(|fault| fault.at(&field))?;
+        match backend::port(view, route, &reference.reference) {
+            Ok((port, _)) => arms.push((reference.weight, Some(port))),
+            Err(fault) => {
+                arms.push((reference.weight, None));
+                unresolved.push(fault.at(format!("rules[{index}].{field}")));
+            }
+        }
+    }
+    out.unresolved.append(&mut unresolved);
+    out.stream = Some(StreamRule { arms });
+    Ok(())
+}
+
+fn check_weight(reference: &WeightedRef) -> Result<(), Fault> {
+    let weight = reference.weight;
+    if weight > MOST_WEIGHT {
+        return Err(Fault::unsupported(format!("weight {weight} is more than {MOST_WEIGHT}")));
+    }
+    Ok(())
 }
 
 /// Every match of a rule, or what is wrong with the first that is.
@@ -220,7 +271,7 @@ impl Parts<'_> {
     fn timeouts(&self) -> Result<Timeouts, Fault> {
         let parse = |field: &str, text: &Option<Arc<str>>| -> Result<Option<Millis>, Fault> {
             let parsed = text.as_deref().map(parse_duration).transpose();
-            parsed.map_err(|error| Fault::new("UnsupportedValue", format!("timeouts.{field}: {error}")))
+            parsed.map_err(|error| Fault::unsupported(format!("timeouts.{field}: {error}")))
         };
         let (request, backend_request) = (
             parse("request", &self.rule.request_timeout)?,
@@ -232,8 +283,7 @@ impl Parts<'_> {
     fn retry(&self) -> Result<Option<Retry>, Fault> {
         let Some(spec) = &self.rule.retry else { return Ok(None) };
         let backoff = spec.backoff.as_deref().map(parse_duration).transpose();
-        let backoff =
-            backoff.map_err(|error| Fault::new("UnsupportedValue", format!("retry.backoff: {error}")))?;
+        let backoff = backoff.map_err(|error| Fault::unsupported(format!("retry.backoff: {error}")))?;
         let mut codes = spec.codes.clone();
         codes.sort_unstable();
         codes.dedup();

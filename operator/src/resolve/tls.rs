@@ -6,11 +6,11 @@ use portolan_xds::ir::{self, SecretBody};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
-    Fault, RefFrom,
+    Fault, Protocol, RefFrom,
     grant::{RefError, named, resolve_ref},
 };
 use crate::{
-    model::{Kind, ObjectKey, ObjectRef, Secret},
+    model::{Kind, ListenerSpec, ObjectKey, ObjectRef, Secret},
     world::View,
 };
 
@@ -50,12 +50,15 @@ impl TlsOut {
 pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
     let gateway = view.gateway(key)?;
     let mut out = TlsOut::default();
-    for listener in gateway.listeners.iter().filter(|one| &*one.protocol == "HTTPS") {
+    let terminates = |one: &&ListenerSpec| {
+        Protocol::from_spec(&one.protocol, one.tls_mode).is_some_and(Protocol::terminates)
+    };
+    for listener in gateway.listeners.iter().filter(terminates) {
         let mut tls = ListenerTls::default();
         if listener.certificates.is_empty() {
             tls.faults.push(Fault::new(
                 "InvalidCertificateRef",
-                "tls.certificateRefs: HTTPS needs at least one certificate",
+                "tls.certificateRefs: a listener that terminates TLS needs at least one certificate",
             ));
         }
         for (position, reference) in listener.certificates.iter().enumerate() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use portolan_xds::ir::{self, VirtualHostKey};
 
 use super::{
-    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, RouteOut, TlsOut,
-    host::HostOut,
+    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, RouteOut, StreamKey,
+    StreamOut, TlsOut, host::HostOut,
 };
 use crate::model::ObjectKey;
 
@@ -28,6 +28,8 @@ pub enum Unit {
     Route(ObjectKey),
     /// A route (first) on a Gateway (second): which listeners, which hostnames.
     Attach(ObjectKey, ObjectKey),
+    /// A stream of a Gateway.
+    Stream(ObjectKey, StreamKey),
     /// A Gateway's ports and filter chains.
     Chains(ObjectKey),
     /// A virtual host of a Gateway.
@@ -57,6 +59,8 @@ pub enum Output {
     Route(Arc<RouteOut>),
     /// Of [`Unit::Attach`].
     Attach(Arc<AttachOut>),
+    /// Of [`Unit::Stream`].
+    Stream(Arc<StreamOut>),
     /// Of [`Unit::Chains`].
     Chains(Arc<ChainsOut>),
     /// Of [`Unit::Host`].

@@ -16,8 +16,8 @@ pub enum AppProtocol {
     Http1,
     /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`, every GRPCRoute backend).
     Http2,
-    /// No HTTP at all.
-    Tcp,
+    /// No HTTP at all: connections or datagrams.
+    Opaque,
 }
 
 /// One backend: a Service port under one policy. Its endpoints are a piece of their own.
@@ -62,6 +62,9 @@ pub enum UpstreamTrust {
 pub struct Endpoints {
     /// Sorted and distinct.
     pub endpoints: Vec<Endpoint>,
+    /// The share that fails at once, as a weight beside those of the endpoints; 0 for none. Without any endpoint all
+    /// fails anyway.
+    pub nowhere: u32,
 }
 
 /// One address behind a cluster.
@@ -71,4 +74,6 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The topology zone, for later use.
     pub zone: Option<Arc<str>>,
+    /// Its share, not 0.
+    pub weight: u32,
 }

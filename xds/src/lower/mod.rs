@@ -16,6 +16,7 @@ mod redirect;
 mod retry;
 mod route;
 mod secret;
+mod stream;
 pub mod table;
 #[cfg(test)]
 mod tests;

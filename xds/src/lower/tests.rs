@@ -374,7 +374,7 @@ fn plain_cluster(protocol: AppProtocol) -> Cluster {
 fn clusters() {
     golden("cluster-http1", &cluster(&plain_cluster(AppProtocol::Http1)));
     golden("cluster-h2c", &cluster(&plain_cluster(AppProtocol::Http2)));
-    golden("cluster-tcp", &cluster(&plain_cluster(AppProtocol::Tcp)));
+    golden("cluster-opaque", &cluster(&plain_cluster(AppProtocol::Opaque)));
     let tls = UpstreamTls {
         server_name: "backend.test".into(),
         trust: UpstreamTrust::Authorities("apps/ca".into()),
@@ -399,11 +399,27 @@ fn endpoints_by_zone() {
     let at = |address: &str, zone: Option<&str>| Endpoint {
         address: address.parse().unwrap(),
         zone: zone.map(text),
+        weight: 1,
     };
     let some = Endpoints {
         endpoints: vec![at("10.0.0.2:80", Some("b")), at("10.0.0.1:80", Some("a")), at("[fd00::1]:80", None)],
+        nowhere: 0,
     };
     golden("endpoints", &endpoints("apps/one/80", &some));
+    let weighted = Endpoints {
+        endpoints: vec![
+            Endpoint { weight: 70, ..at("10.0.0.1:80", None) },
+            Endpoint { weight: 20, ..at("10.0.0.2:80", None) },
+        ],
+        nowhere: 10,
+    };
+    golden("endpoints-weighted", &endpoints("apps/public/9000/tcp", &weighted));
+    let nothing = Endpoints { nowhere: 10, ..Endpoints::default() };
+    assert_eq!(
+        endpoints("x", &nothing),
+        endpoints("x", &Endpoints::default()),
+        "an empty cluster fails by itself"
+    );
     golden("endpoints-empty", &endpoints("apps/one/80", &Endpoints::default()));
 }
 
@@ -456,6 +472,29 @@ fn listeners() {
     let other = listener(&listens(chains.into_iter().rev().collect()));
     assert_eq!(one, other, "the order of chains must not show");
     golden("listener-tls", &one);
+}
+
+#[test]
+fn connections_and_datagrams_name_a_cluster_and_nothing_of_its_routes() {
+    let chain = |name: &str, server_name: Option<&str>, tls, traffic| {
+        Arc::new(FilterChain { traffic, ..FilterChain::clone(&chain(name, server_name, tls)) })
+    };
+    let tcp = |cluster: &str| ChainTraffic::Tcp { cluster: cluster.into() };
+    let one = listens(vec![chain("tcp", None, None, tcp("apps/public/9000/tcp"))]);
+    golden("listener-tcp", &listener(&one));
+    let udp = ChainTraffic::Udp { cluster: "apps/public/9000/udp".into() };
+    golden(
+        "listener-udp",
+        &listener(&Listener { transport: Transport::Udp, ..listens(vec![chain("udp", None, None, udp)]) }),
+    );
+    let tls = DownstreamTls { certificates: vec!["apps/tls".into()], client_validation: None };
+    golden(
+        "listener-tls-streams",
+        &listener(&listens(vec![
+            chain("pass", Some("pass.app.test"), None, tcp("apps/public/443/tls/pass.app.test")),
+            chain("end", Some("*.end.test"), Some(tls), tcp("apps/public/443/tls/*.end.test")),
+        ])),
+    );
 }
 
 #[test]

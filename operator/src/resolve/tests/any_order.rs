@@ -30,6 +30,30 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
         )));
     }
     all.extend(objects("kind: ReferenceGrant\nmetadata: {name: ca, namespace: other}\nspec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}], to: [{group: '', kind: ConfigMap}]}"));
+    for (index, mode) in ["Terminate", "Passthrough"].into_iter().enumerate() {
+        all.extend(objects(&format!(
+            "kind: Gateway\nmetadata: {{name: l4, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  listeners: [{{name: t, port: 90, protocol: TCP}}, {{name: u, port: {}, protocol: UDP}}, {{name: s, port: 443, hostname: '*.example.com', protocol: TLS, tls: {{mode: {mode}, certificateRefs: [{{name: c}}]}}}}, {{name: h, port: 443, hostname: a.example.com, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}}}]",
+            90 + index
+        )));
+    }
+    all.extend(objects(&certificate_secret("d", "b.example.com")));
+    for kind in ["TLSRoute", "TCPRoute", "UDPRoute"] {
+        for (name, created) in [("s1", 2020), ("s2", 2021)] {
+            for (host, backends) in [
+                ("a.example.com", "{name: blue, port: 80}"),
+                (
+                    "'*.example.com'",
+                    "{name: db, namespace: other, port: 80}, {name: blue, port: 80, weight: 3}",
+                ),
+            ] {
+                all.extend(objects(&format!(
+                    "kind: {kind}\nmetadata: {{name: {name}, namespace: default, creationTimestamp: '{created}-01-01T00:00:00Z'}}\nspec:\n  parentRefs: [{{name: l4}}]\n  hostnames: [{host}]\n  rules: [{{backendRefs: [{backends}]}}]"
+                )));
+            }
+        }
+    }
+    all.extend(objects("kind: Service\nmetadata: {name: blue}\nspec: {ports: [{port: 80, name: u, protocol: UDP}, {port: 80, name: t}]}"));
+    all.extend(objects("kind: EndpointSlice\nmetadata: {name: blue-2, labels: {kubernetes.io/service-name: blue}}\nports: [{name: u, port: 8081}, {name: t, port: 8082}]\nendpoints: [{addresses: [10.0.0.3]}]"));
     for name in ["r1", "r2"] {
         for host in ["a.example.com", "'*.example.com'", "b.example.com"] {
             for backend in ["name: blue", "name: db, namespace: other"] {

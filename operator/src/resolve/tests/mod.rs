@@ -13,6 +13,7 @@ mod frontend;
 mod listeners;
 mod references;
 mod rules;
+mod streams;
 mod tls;
 
 use super::*;

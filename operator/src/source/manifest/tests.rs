@@ -108,8 +108,8 @@ fn what_is_no_object_of_ours_is_named() {
         ),
         ("apiVersion: v1\nkind: Pod", "m:2:7: warning: v1 Pod is not read by Portolan", false),
         (
-            "{apiVersion: gateway.networking.k8s.io/v1, kind: UDPRoute, metadata: {name: u}, spec: {rules: [{backendRefs: [{name: a, port: 1}]}]}}",
-            "m:1:1: warning: UDPRoute/default/u: is valid, but not resolved yet",
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: ListenerSet, metadata: {name: u}, spec: {parentRef: {name: g}, listeners: [{name: a, port: 1, protocol: HTTP}]}}",
+            "m:1:1: warning: ListenerSet/default/u: is valid, but not resolved yet",
             false,
         ),
         (
