@@ -1,5 +1,6 @@
 //! Tests against real things.
 
+pub mod apiserver;
 pub mod bench;
 pub mod echo;
 pub mod rig;

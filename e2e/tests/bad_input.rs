@@ -317,7 +317,10 @@ async fn a_certificate_that_does_not_match_its_key() {
     let status = world.until("the certificate is refused", told).await;
     let message = status.listener_condition("default/web", "https", "ResolvedRefs").unwrap().message;
     assert!(message.contains("cert") && message.contains("key"), "{message}");
-    // The clear-text listener goes on, and a certificate that fits mends the other.
+    // Nothing that worked is lost: the pair before goes on, and so does the clear-text listener.
+    let mut open = https.connect().await.expect("the listener goes on with the pair before");
+    assert!(open.shows(&first.certificate));
+    assert_eq!(open.ask(&ask("steady")).await.unwrap().short(), "blue");
     table(&world.http("web", 80).await, [(ask("steady"), "blue")]).await;
     world.write("cert.yaml", &secret("cert", &other));
     let mended = |status: &Status| {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use portolan_e2e::echo::cert::Authority;
 use portolan_e2e::rig::manifest::{gateway, http_gateway, join, route, secret, service};
-use portolan_e2e::rig::{Answer, Ask, DEADLINE, Lane, Load, Shared, Target, World, table};
+use portolan_e2e::rig::{Answer, Ask, DEADLINE, Lane, Load, Shared, Target, World, table, websocket};
 
 static WORLD: Shared = Shared::new();
 
@@ -305,4 +305,110 @@ async fn routes_and_everything_they_need_in_one_file() {
         load.more(10).await;
     }
     load.stop().await.assert_clean(60);
+}
+
+#[tokio::test]
+async fn a_listener_moved_to_another_certificate() {
+    let authority = Authority::new("test").unwrap();
+    let pairs = ["one", "two"].map(|name| (name, authority.server(&["steady.example".to_owned()]).unwrap()));
+    let listener = |secret: &str| {
+        let tls = format!("tls: {{certificateRefs: [{{name: {secret}}}]}}");
+        gateway(
+            "web",
+            &format!("{{name: https, port: 443, protocol: HTTPS, hostname: steady.example, {tls}}}"),
+        )
+    };
+    let world = World::plan()
+        .backend("blue")
+        .manifest("secrets.yaml", &join(pairs.iter().map(|(name, pair)| secret(name, pair))))
+        .manifest("web.yaml", &listener("one"))
+        .manifest(
+            "steady.yaml",
+            &route("steady", "steady.example", "{backendRefs: [{name: blue, port: 80}]}"),
+        )
+        .start()
+        .await;
+    let https = Target::https(world.http("web", 443).await.address(), "steady.example");
+    let load = Load::start(&https, &Ask::get("steady.example", "/"), |_| Ok(()));
+    for round in 1..=6 {
+        let (name, pair) = &pairs[round % 2];
+        world.edit("web.yaml", &listener(name)).await;
+        assert!(
+            https.connect().await.unwrap().shows(&pair.certificate),
+            "round {round}: another certificate is shown"
+        );
+        load.more(30).await;
+    }
+    // Its connections may be asked to close, for they belong to the chain before; their requests are answered.
+    load.stop().await.assert_clean(40);
+}
+
+#[tokio::test]
+async fn a_request_in_flight_outlives_its_route_and_its_service() {
+    let world = World::plan()
+        .backends(&["blue", "green", "slow"])
+        .manifest("web.yaml", &http_gateway("web"))
+        .manifest("long.yaml", &route("long", "long.example", "{backendRefs: [{name: slow, port: 80}]}"))
+        .start()
+        .await;
+    let target = world.http("web", 80).await;
+    // Longer than a cluster is kept for requests that may still choose it.
+    let request = tokio::spawn(async move { target.ask(&Ask::get("long.example", "/?delay=13s")).await });
+    let slow = world.backends.get("slow");
+    let started = Instant::now();
+    while slow.counts().is_empty() {
+        assert!(started.elapsed() < DEADLINE, "the request does not arrive");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.remove("long.yaml");
+    world.remove("backend-slow.yaml");
+    let gone = |status: &portolan_e2e::rig::Status| {
+        status.object("HTTPRoute/default/long").is_none() && status.settled()
+    };
+    world.until("the route is gone", gone).await;
+    let target = world.http("web", 80).await;
+    table(&target, [(Ask::get("long.example", "/"), "404")]).await;
+    assert_eq!(request.await.unwrap().short(), "slow");
+}
+
+#[tokio::test]
+async fn a_request_in_flight_outlives_its_listener() {
+    let both = "{name: http, port: 80, protocol: HTTP}, {name: short, port: 8080, protocol: HTTP}";
+    let world = World::plan()
+        .backend("blue")
+        .manifest("web.yaml", &gateway("web", both))
+        .manifest("any.yaml", &route("any", "any.example", "{backendRefs: [{name: blue, port: 80}]}"))
+        .start()
+        .await;
+    let target = world.http("web", 8080).await;
+    let request = tokio::spawn(async move { target.ask(&Ask::get("any.example", "/?delay=4s")).await });
+    let blue = world.backends.get("blue");
+    let started = Instant::now();
+    while blue.counts().is_empty() {
+        assert!(started.elapsed() < DEADLINE, "the request does not arrive");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.edit("web.yaml", &http_gateway("web")).await;
+    assert_eq!(request.await.unwrap().short(), "blue");
+}
+
+#[tokio::test]
+async fn a_websocket_stays_open_while_its_route_changes() {
+    let world = world().await;
+    let rule = |number: u32| {
+        let set = format!("set: [{{name: X-Number, value: '{number}'}}]");
+        let filter = format!("{{type: RequestHeaderModifier, requestHeaderModifier: {{{set}}}}}");
+        route(
+            "socket",
+            "socket.example",
+            &format!("{{filters: [{filter}], backendRefs: [{{name: blue, port: 82}}]}}"),
+        )
+    };
+    world.edit("socket.yaml", &rule(0)).await;
+    let address = world.http("web", 80).await.address();
+    let mut socket = websocket::open(address, "socket.example", "/").await.unwrap();
+    for number in 1..=20 {
+        world.edit("socket.yaml", &rule(number)).await;
+        assert_eq!(socket.exchange("still there").await, "still there");
+    }
 }

@@ -96,8 +96,11 @@ spec:
   - backendRefs: [{name: blue, port: 80, weight: 70}, {name: green, port: 80, weight: 30}, {name: red, port: 80, weight: 0}]
 ";
 
-/// Calls each method on a host; what is expected is the backend's name or the code.
-async fn call_table(host: &str, rows: &[(&str, &[(&str, &str)], &str)]) {
+/// A method, the metadata of a call, and the backend's name or the code that is expected.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+/// Makes each call on a host.
+async fn call_table(host: &str, rows: &[Row<'_>]) {
     let target = web().await;
     let mut wrong = String::new();
     for (method, metadata, expected) in rows {

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
 use portolan_e2e::rig::manifest::{http_gateway, join, route};
 use portolan_e2e::rig::{Ask, Lane, Load, Status, Target, World, table};
 use serde_json::Value;
@@ -10,8 +14,29 @@ const ROUTES: usize = 100;
 /// The one that goes bad.
 const BAD: usize = 50;
 
-/// We refuse what RE2 is known to refuse. This script is younger than Envoy's RE2 and not younger than our tables.
-const ONLY_ENVOY_CAN_TELL: &str = r"\p{Garay}";
+/// An expression that we accept, and that an Envoy with a smaller limit on expressions does not: only it can tell.
+const ONLY_ENVOY_CAN_TELL: &str = "(abcdefghij){20}";
+
+/// The real Envoy with a smaller limit on regular expressions than our bootstrap gives it, as if its build were another.
+fn strict_envoy() -> &'static Path {
+    static ENVOY: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("envoy");
+        let real = portolan_e2e::rig::binary::envoy().display();
+        let script = format!(
+            "#!/bin/sh\nbefore=\nfor word in \"$@\"; do\n  if [ \"$before\" = --config-path ]; then\n    sed -i 's/\\(\"re2.max_program_size.error_level\": \\)[0-9]*/\\1100/' \"$word\" || exit\n  fi\n  before=$word\ndone\nexec '{real}' \"$@\"\n"
+        );
+        // Written by another process: one that is open for writing here may be so in a child of another test, and
+        // cannot be run then.
+        let written = Command::new("sh")
+            .args(["-c", r#"printf %s "$1" >"$2" && chmod 755 "$2""#, "sh", &script])
+            .arg(&path)
+            .status();
+        assert!(written.unwrap().success());
+        (folder, path)
+    });
+    &ENVOY.1
+}
 
 fn name(number: usize) -> String {
     format!("r{number:03}")
@@ -43,7 +68,10 @@ fn with_expression(number: usize, backend: &str, expression: &str) -> String {
 
 /// A hundred routes, each in a file of its own.
 async fn world() -> World {
-    let plan = World::plan().backends(&["blue", "green"]).manifest("web.yaml", &http_gateway("web"));
+    let plan = World::plan()
+        .envoy(strict_envoy())
+        .backends(&["blue", "green"])
+        .manifest("web.yaml", &http_gateway("web"));
     let plan = (0..ROUTES).fold(plan, |plan, number| plan.manifest(&file(number), &good(number, "blue")));
     plan.start().await
 }
@@ -71,7 +99,7 @@ fn programmed(status: &Status, number: usize) -> bool {
 /// Whether Envoy's rejection is told on a route, in Envoy's words.
 fn rejected(status: &Status, number: usize) -> bool {
     let condition = status.condition(&key(number), "portolan.dev/Programmed");
-    condition.is_some_and(|one| one.is_false("Invalid") && one.message.contains("(?x"))
+    condition.is_some_and(|one| one.is_false("Invalid") && one.message.contains("abcdefghij"))
 }
 
 #[tokio::test]
@@ -153,6 +181,7 @@ async fn several_bad_routes_in_one_write_are_each_found() {
 async fn a_route_that_was_bad_from_the_start_does_not_stop_the_start() {
     let documents = [with_expression(BAD, "blue", ONLY_ENVOY_CAN_TELL), good(1, "blue"), good(2, "green")];
     let world = World::plan()
+        .envoy(strict_envoy())
         .backends(&["blue", "green"])
         .manifest("web.yaml", &http_gateway("web"))
         .manifest("routes.yaml", &join(documents))
@@ -189,4 +218,73 @@ async fn a_restart_remembers_what_envoy_rejected() {
     load.stop().await.assert_clean(20);
     world.edit(&file(BAD), &good(BAD, "green")).await;
     table(&target, [(Ask::get(&host(BAD), "/"), "green")]).await;
+}
+
+#[tokio::test]
+async fn envoys_words_do_not_show_what_others_have() {
+    // A path that Envoy's own constraints refuse: then its message is the whole resource as text, which is everybody's.
+    let world = world().await;
+    let path = "path: {type: ReplaceFullPath, replaceFullPath: \"/a\\nb\"}";
+    let filter = format!("{{type: URLRewrite, urlRewrite: {{{path}}}}}");
+    let rule = format!("{{filters: [{filter}], backendRefs: [{{name: green, port: 80}}]}}");
+    world.write(&file(BAD), &route(&name(BAD), &host(BAD), &rule));
+    // Whoever finds out, and in whatever condition it is told, or as a problem with the file.
+    let told = |status: &Status| {
+        let conditions =
+            ["Accepted", "portolan.dev/Programmed"].map(|type_| status.condition(&key(BAD), type_));
+        let refused = conditions.iter().flatten().any(|one| one.status == "False");
+        (refused || !status.problems().is_empty()) && status.settled()
+    };
+    let status = world.until("the bad path is told", told).await;
+    let said = status.object(&key(BAD)).unwrap().to_string();
+    let others: Vec<usize> =
+        (0..ROUTES).filter(|number| *number != BAD && said.contains(&host(*number))).collect();
+    assert!(
+        others.is_empty(),
+        "hosts of {} other routes are shown: {}…",
+        others.len(),
+        said.chars().take(500).collect::<String>()
+    );
+    // A message in a status may have 32768 letters (metav1.Condition); a person reads one line.
+    assert!(said.len() < 4096, "the conditions have {} letters", said.len());
+    others_serve(&world.http("web", 80).await).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_address_harms_no_other_service() {
+    let world = World::plan()
+        .backends(&["blue", "green"])
+        .manifest("web.yaml", &http_gateway("web"))
+        .manifest("steady.yaml", &good(1, "blue"))
+        .start()
+        .await;
+    let documents = [
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: odd}
+spec: {ports: [{port: 80}]}
+"
+        .to_owned(),
+        "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: odd-1, labels: {kubernetes.io/service-name: odd}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [not-an-address]}]
+"
+        .to_owned(),
+        good(2, "odd"),
+    ];
+    world.write("odd.yaml", &join(documents));
+    let told = |status: &Status| {
+        let said = format!("{:?}", status.problems());
+        said.contains("odd-1") && said.contains("not-an-address") && status.settled()
+    };
+    world.until("the bad address is told", told).await;
+    let target = world.http("web", 80).await;
+    table(&target, [(Ask::get(&host(1), "/"), "blue")]).await;
+    world.edit("steady.yaml", &good(1, "green")).await;
+    table(&target, [(Ask::get(&host(1), "/"), "green")]).await;
 }

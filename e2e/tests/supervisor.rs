@@ -8,12 +8,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use portolan::fleet::envoy::{self, Environment};
 use portolan::fleet::lock::Lock;
 use portolan::fleet::ports::{Probe, Probed, SystemProbe};
 use portolan::fleet::process::ProcessId;
 use portolan::fleet::status::{ProxyState, ProxyStatus};
 use portolan::fleet::supervisor::{ENVOY_FILE, Ended, ProxyConfig, Stop, Supervisor, SupervisorError};
+use portolan_e2e::rig::binary::envoy;
 use portolan_xds::ir::Transport;
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,14 +22,6 @@ use tokio::task::JoinHandle;
 
 /// How long anything here may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The Envoy to test with; like `hack/test`, with the repository's own cache where nothing else is named.
-fn envoy_binary() -> PathBuf {
-    let mut environment = Environment::current();
-    let cache = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache").into_os_string();
-    environment.portolan_cache.get_or_insert_with(cache);
-    envoy::find(None, &environment).expect("these tests need Envoy")
-}
 
 /// A port that was free a moment ago, on an address that only this test uses.
 fn free_port(last: u8) -> SocketAddr {
@@ -93,7 +85,7 @@ impl Supervised {
         let admin_socket = folder.path().join("admin.sock");
         let mut config = ProxyConfig {
             gateway: "default/test".to_owned(),
-            envoy: envoy_binary(),
+            envoy: envoy().to_owned(),
             bootstrap: bootstrap(listen, &admin_socket, None),
             folder: folder.path().to_owned(),
             admin_socket,
@@ -317,7 +309,7 @@ mod process {
             HostFleet::new(HostConfig {
                 program: program(self.root.path(), self.listen),
                 paths: self.paths.clone(),
-                envoy: Some(envoy_binary()),
+                envoy: Some(envoy().to_owned()),
                 concurrency: Some(1),
                 drain_time: Duration::from_secs(5),
                 max_detached: Duration::from_mins(10),

@@ -4,12 +4,19 @@
 
 pub mod admin;
 pub mod cli;
+pub mod events;
 pub mod fleet;
+pub mod leader;
 pub mod metrics;
 pub mod model;
+pub mod operator;
+pub mod preflight;
 pub mod render;
 pub mod resolve;
 pub mod runtime;
 pub mod source;
 pub mod standalone;
+pub mod status;
+#[cfg(test)]
+mod twin;
 pub mod world;

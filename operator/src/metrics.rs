@@ -31,6 +31,33 @@ struct Outcome {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusWrites {
+    kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+/// What came of writing a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusWrite {
+    /// It is written.
+    Written,
+    /// Somebody else wrote meanwhile.
+    Conflict,
+    /// It could not be written.
+    Failed,
+}
+
 type Latencies = Family<OfType, Histogram, fn() -> Histogram>;
 
 /// All metrics. Counting is lock-free or nearly so.
@@ -45,6 +72,10 @@ pub struct Metrics {
     units: Counter,
     resolve: Histogram,
     lower: Histogram,
+    watch_failures: Family<OfKind, Counter>,
+    status_writes: Family<StatusWrites, Counter>,
+    status_queue: Gauge,
+    events: Family<OfResult, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -62,6 +93,9 @@ impl Default for Metrics {
         let responses = Family::<Outcome, Counter>::default();
         let (streams, changes, units) = (Gauge::default(), Counter::default(), Counter::default());
         let (resolve, lower) = (latencies(), latencies());
+        let watch_failures = Family::<OfKind, Counter>::default();
+        let events = Family::<OfResult, Counter>::default();
+        let (status_writes, status_queue) = (Family::<StatusWrites, Counter>::default(), Gauge::default());
         for (name, help, family) in [
             (
                 "xds_change_to_sent",
@@ -80,6 +114,14 @@ impl Default for Metrics {
         registry.register("xds_responses", "Responses that proxies answered", responses.clone());
         registry.register("xds_streams", "Connected proxies", streams.clone());
         registry.register("source_changes", "Changed objects", changes.clone());
+        registry.register(
+            "source_watch_failures",
+            "Times that a kind could not be watched for a new reason",
+            watch_failures.clone(),
+        );
+        registry.register("status_writes", "Statuses that were to be written", status_writes.clone());
+        registry.register("events", "Events about objects", events.clone());
+        registry.register("status_queue", "Objects whose status is to be looked at", status_queue.clone());
         registry.register("resolve_units", "Units that were resolved", units.clone());
         registry.register_with_unit(
             "resolve",
@@ -105,6 +147,10 @@ impl Default for Metrics {
             units,
             resolve,
             lower,
+            watch_failures,
+            status_writes,
+            status_queue,
+            events,
         }
     }
 }
@@ -138,6 +184,31 @@ impl Metrics {
         self.changes.inc_by(changes as u64);
         self.units.inc_by(units as u64);
         self.resolve.observe(took.as_secs_f64());
+    }
+
+    /// Counts a watch that cannot go on.
+    pub fn on_watch_failure(&self, kind: &'static str) {
+        self.watch_failures.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// Counts a status that was to be written.
+    pub fn on_status_write(&self, kind: &'static str, result: StatusWrite) {
+        let result = match result {
+            StatusWrite::Written => "written",
+            StatusWrite::Conflict => "conflict",
+            StatusWrite::Failed => "failed",
+        };
+        self.status_writes.get_or_create(&StatusWrites { kind, result }).inc();
+    }
+
+    /// Counts an event: sent, failed or dropped.
+    pub fn on_event(&self, result: &'static str) {
+        self.events.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// How many objects wait for a look at their status.
+    pub fn on_status_queue(&self, objects: usize) {
+        self.status_queue.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
     /// Times the lowering of a batch.

@@ -35,7 +35,7 @@ pub(super) struct ControlPlane {
 /// CPU time spent so far.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cpu {
-    /// By the whole process: user and system.
+    /// By the whole process: user and system, all threads.
     pub(super) process: Duration,
     /// By the thread that resolves, lowers and encodes.
     pub(super) core: Duration,
@@ -104,28 +104,24 @@ impl ControlPlane {
         lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
     }
 
-    /// CPU time so far.
+    /// CPU time so far, of the threads that live.
     pub(super) fn cpu(&self) -> io::Result<Cpu> {
-        let process = Path::new("/proc").join(self.child.id().to_string());
-        let stat = fs::read_to_string(process.join("stat"))?;
-        // Fields 14 and 15, counted after the command's name; in hundredths of a second on Linux.
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok());
-        let ticks = ticks(11).zip(ticks(12)).ok_or_else(|| unexpected("stat"))?;
-        let mut core = None;
-        for thread in fs::read_dir(process.join("task"))? {
+        let tasks = Path::new("/proc").join(self.child.id().to_string()).join("task");
+        let (mut process, mut core) = (Duration::ZERO, None);
+        for thread in fs::read_dir(tasks)? {
             let thread = thread?.path();
+            let read = |file: &str| fs::read_to_string(thread.join(file));
             // A thread may end while it is looked at.
-            if fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == CORE_THREAD) {
-                let schedstat = fs::read_to_string(thread.join("schedstat"))?;
-                let nanos = schedstat.split(' ').next().and_then(|text| text.parse().ok());
-                core = nanos.map(Duration::from_nanos);
+            let (Ok(name), Ok(schedstat)) = (read("comm"), read("schedstat")) else { continue };
+            let nanos = schedstat.split(' ').next().and_then(|text| text.parse().ok());
+            let spent = Duration::from_nanos(nanos.ok_or_else(|| unexpected("time in schedstat"))?);
+            process += spent;
+            if name.trim() == CORE_THREAD {
+                core = Some(spent);
             }
         }
-        Ok(Cpu {
-            process: Duration::from_millis((ticks.0 + ticks.1) * 10),
-            core: core.ok_or_else(|| unexpected("schedstat of the thread that resolves"))?,
-        })
+        let core = core.ok_or_else(|| unexpected("thread that resolves"))?;
+        Ok(Cpu { process, core })
     }
 
     /// Resident memory.

@@ -80,10 +80,10 @@ mod tests {
     #[test]
     fn a_quantile_is_one_of_the_numbers() {
         let numbers = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(
-            [0.0, 0.5, 0.75, 0.99, 1.0].map(|share| quantile(&numbers, share)),
-            [1.0, 2.0, 3.0, 4.0, 4.0]
-        );
+        for (share, expected) in [(0.0, 1.0), (0.5, 2.0), (0.75, 3.0), (0.99, 4.0), (1.0, 4.0)] {
+            // One of the numbers itself, not a mean of two.
+            assert!((quantile(&numbers, share) - expected).abs() < f64::EPSILON, "{share}");
+        }
     }
 
     #[test]

@@ -206,7 +206,11 @@ impl Probe {
                     self.client.subscribe(ResourceType::Endpoints, &names);
                 }
                 Some(ResourceType::Endpoints) => {
-                    endpoints = self.client.view().get(&ResourceType::Endpoints).map_or(0, |held| held.len());
+                    endpoints = self
+                        .client
+                        .view()
+                        .get(&ResourceType::Endpoints)
+                        .map_or(0, std::collections::BTreeMap::len);
                 }
                 Some(ResourceType::Listener) => {
                     listeners += names.len();

@@ -54,7 +54,9 @@ fn build(binary: &Path, reason: &str) {
     let profile = binary.parent().expect("a binary lies in a folder");
     tracing::info!(%reason, "building portolan");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--quiet", "--locked", "--package", "portolan", "--bin", "portolan"]);
+    // Together with this package: alone, its dependencies would be built once more, with fewer features.
+    command.args(["build", "--quiet", "--locked", "--package", "portolan", "--package", "portolan-e2e"]);
+    command.args(["--bin", "portolan"]);
     command.arg("--target-dir").arg(profile.parent().expect("a profile lies in the target folder"));
     if profile.ends_with("release") {
         command.arg("--release");

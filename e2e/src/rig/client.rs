@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use super::tls;
 
 /// Longest wait for a connection, or for one answer.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]

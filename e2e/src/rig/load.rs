@@ -18,6 +18,8 @@ use super::client::{Answer, Ask, ClientError, Connection, Target};
 
 /// Pause between two requests of a lane: a busy machine is not what is tested.
 const PAUSE: Duration = Duration::from_millis(3);
+/// A request that waits longer was held up by the change: warming that waits in vain takes 15 s, a busy machine far less.
+const HELD_UP: Duration = Duration::from_secs(5);
 /// How many failures are told in full.
 const TOLD: usize = 8;
 
@@ -190,11 +192,12 @@ impl Report {
         self.0.values().filter_map(|seen| seen.answers.get(instance)).sum()
     }
 
-    /// Fails the test unless every lane asked at least that often and every request was answered rightly.
+    /// Fails the test unless every lane asked at least that often, and every request was answered rightly and soon.
     #[track_caller]
     pub fn assert_clean(&self, least: u64) {
-        let clean = self.0.values().all(|seen| seen.failures.is_empty() && seen.sent >= least);
-        assert!(clean, "requests failed, or a lane sent fewer than {least}:\n{self}");
+        let clean = |seen: &Seen| seen.failures.is_empty() && seen.sent >= least && seen.longest < HELD_UP;
+        let all = self.0.values().all(clean);
+        assert!(all, "requests failed, waited {HELD_UP:?}, or a lane sent fewer than {least}:\n{self}");
     }
 }
 
@@ -212,5 +215,40 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::backends::Backends;
+    use super::*;
+
+    #[tokio::test]
+    async fn it_tells_every_failure_there_is() {
+        let backends = Backends::default();
+        let target = Target::http(backends.start("one"));
+        let clean = Load::start(&target, &Ask::get("any.example", "/"), |_| Ok(()));
+        clean.more(30).await;
+        let report = clean.stop().await;
+        report.assert_clean(5);
+        assert_eq!(report.answers("one"), report.sent());
+
+        // Answers that are not 200, or not as the check wants them.
+        for ask in [Ask::get("any.example", "/status/503"), Ask::get("any.example", "/")] {
+            let load = Load::start(&target, &ask, |_| Err("not this".to_owned()));
+            load.more(9).await;
+            let report = load.stop().await;
+            assert!(
+                LANES.iter().all(|lane| report.lane(*lane).failures.len() as u64 == report.lane(*lane).sent)
+            );
+        }
+
+        // A backend that is gone: each lane notices.
+        let load = Load::start(&target, &Ask::get("any.example", "/"), |_| Ok(()));
+        load.more(9).await;
+        backends.end("one");
+        load.more(9).await;
+        let report = load.stop().await;
+        assert!(LANES.iter().all(|lane| !report.lane(*lane).failures.is_empty()), "{report}");
     }
 }

@@ -35,6 +35,7 @@ pub struct Plan {
     backends: Vec<String>,
     manifests: Vec<(String, String)>,
     arguments: Vec<String>,
+    envoy: Option<PathBuf>,
 }
 
 /// See the module. Dropping it ends everything that it started; one in a static is ended when the tests of its file are over.
@@ -45,6 +46,7 @@ pub struct World {
     keeper: Mutex<Keeper>,
     folder: TempDir,
     arguments: Vec<String>,
+    envoy: PathBuf,
     paths: StatePaths,
     running: Mutex<Option<Child>>,
 }
@@ -77,6 +79,13 @@ impl Plan {
         self
     }
 
+    /// An Envoy other than the usual one.
+    #[must_use]
+    pub fn envoy(mut self, path: &Path) -> Self {
+        self.envoy = Some(path.to_owned());
+        self
+    }
+
     /// Makes the folder and the backends; nothing of Portolan runs yet.
     pub fn prepare(self) -> World {
         let folder = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
@@ -89,6 +98,7 @@ impl Plan {
             keeper: Mutex::new(Keeper::start(folder.path())),
             folder,
             arguments: self.arguments,
+            envoy: self.envoy.unwrap_or_else(|| binary::envoy().to_owned()),
             paths,
             running: Mutex::default(),
         };
@@ -154,7 +164,7 @@ impl World {
     /// `portolan standalone` over this world's folder, with its arguments, and our own for what these do not say.
     pub fn standalone(&self) -> Command {
         let mut command = self.portolan();
-        command.arg("standalone").arg(self.manifests()).arg("--envoy").arg(binary::envoy());
+        command.arg("standalone").arg(self.manifests()).arg("--envoy").arg(&self.envoy);
         for (name, value) in [("--drain-time", "1"), ("--max-detached", "60"), ("--concurrency", "2")] {
             if !self.arguments.iter().any(|given| given == name) {
                 command.args([name, value]);

@@ -33,7 +33,7 @@ api_up() {
     --service-cluster-ip-range="$service_cidr"
     --authorization-mode=Node,RBAC --allow-privileged
     # Beta and off by default in 1.35.
-    --feature-gates=ClusterTrustBundle=true
+    --feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true
     --runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true
     --audit-policy-file="$state/audit-policy.yaml" --audit-log-path="$state/log/audit.log"
     --audit-log-maxsize=100 --audit-log-maxbackup=2

@@ -186,7 +186,7 @@ node_sweep() {
   # What the kubelet and CNI keep in places that cannot be chosen.
   rm -f /var/lib/kubelet/device-plugins/{kubelet.sock,kubelet_internal_checkpoint} /var/lib/cni/results/portolan-*
   pgrep containerd-shim >/dev/null || rm -rf /run/containerd/s /run/containerd/runc/k8s.io /var/lib/cni/results/cni-loopback-*
-  for folder in /var/log/containers /var/lib/kubelet{/device-plugins,} /var/lib/cni{/results,} /run/containerd{/runc,}; do
+  for folder in /var/log/containers /var/lib/kubelet{/device-plugins,} /var/lib/cni{/results,} /run/containerd{/fifo,/runc,}; do
     rmdir "$folder" 2>/dev/null || true
   done
   _node_cgroups | while read -r group; do rmdir "$group" 2>/dev/null || true; done

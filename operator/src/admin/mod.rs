@@ -141,7 +141,10 @@ async fn readyz(State(admin): State<Admin>) -> Response {
             None => "ok\n".into_response(),
             Some(why) => unavailable(&why),
         },
-        Ok(false) => unavailable("the first sync is not complete"),
+        Ok(false) => {
+            let why = admin.surroundings.not_ready();
+            unavailable(&why.unwrap_or_else(|| "the first sync is not complete".into()))
+        }
         Err(response) => response,
     }
 }

@@ -1,8 +1,11 @@
 //! The command line: arguments in, text and exit codes out. Everything that decides lives in the library's other modules.
 
 mod check;
+mod cluster;
 mod logs;
 mod manifests;
+mod operator;
+mod preflight;
 mod proxy;
 mod render;
 mod standalone;
@@ -61,16 +64,32 @@ enum Command {
         after_help = "Examples:\n  portolan standalone manifests/\n  portolan standalone gateway.yaml routes/ --bind 127.0.0.1 --ports auto\n  portolan standalone manifests/ --admin 127.0.0.1:9900"
     )]
     Standalone(standalone::StandaloneArgs),
-    /// Show how a running standalone's Gateways and routes stand.
+    /// Run the control plane in a cluster: watch its API server, serve proxies, write statuses.
     ///
-    /// Exits with 1 if none runs, or several do and no paths are named.
+    /// Run it in a pod, two replicas or more; one of them leads. `portolan preflight` tells what it needs.
     #[command(
-        after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml\n  portolan status manifests/ --wait 30"
+        after_help = "Example:\n  portolan operator --kubeconfig ~/.kube/config --admin 127.0.0.1:9900"
+    )]
+    Operator(operator::OperatorArgs),
+    /// Tell what a cluster lacks before Portolan can be installed in it: CRDs, versions, permissions.
+    ///
+    /// Asks the API server and changes nothing. Exits with 1 if something is missing.
+    #[command(
+        after_help = "Examples:\n  portolan preflight --context staging\n  kubectl exec -n portolan-system deploy/portolan -- portolan preflight --as-operator"
+    )]
+    Preflight(preflight::PreflightArgs),
+    /// Show how the Gateways and routes of a running standalone, or of a cluster, stand.
+    ///
+    /// Exits with 1 if no standalone runs, or several do and no paths are named, or the cluster does not answer.
+    #[command(
+        after_help = "Examples:\n  portolan status\n  portolan status manifests/ -o yaml\n  portolan status manifests/ --wait 30\n  portolan status --cluster --context staging"
     )]
     Status {
         /// The paths that the standalone was given.
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        #[command(flatten)]
+        cluster: cluster::MaybeCluster,
         /// How to show it.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -105,8 +124,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check { paths, output } => check::check(&paths, output),
         Command::Render { paths, gateway } => render::run(&paths, gateway.as_deref()),
         Command::Standalone(args) => standalone::standalone(args),
-        Command::Status { paths, output, wait } => {
-            status::status(&paths, output, wait.map(Duration::from_secs))
+        Command::Operator(args) => operator::operator(args),
+        Command::Preflight(args) => preflight::run(&args),
+        Command::Status { paths, cluster, output, wait } => {
+            status::status(&paths, &cluster, output, wait.map(Duration::from_secs))
         }
         Command::Proxy(args) => proxy::proxy(args),
         Command::Version => writeln!(io::stdout(), "portolan {}", env!("CARGO_PKG_VERSION")).map(|()| true),

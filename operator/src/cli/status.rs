@@ -1,4 +1,4 @@
-//! `portolan status`: asks a running standalone how everything stands.
+//! `portolan status`: asks a running standalone, or a cluster, how everything stands.
 
 use std::{
     io::{self, Write},
@@ -10,7 +10,10 @@ use comfy_table::{Table, presets::NOTHING};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 
-use super::Format;
+use super::{
+    Format,
+    cluster::{MaybeCluster, document},
+};
 use crate::fleet::{
     state::{Environment, StatePaths},
     unix_http,
@@ -22,11 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Shows how everything stands; `false` when nobody can be asked, or what was waited for did not come.
-pub(super) fn status(inputs: &[PathBuf], format: Format, wait: Option<Duration>) -> io::Result<bool> {
+pub(super) fn status(
+    inputs: &[PathBuf],
+    cluster: &MaybeCluster,
+    format: Format,
+    wait: Option<Duration>,
+) -> io::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = match wait {
-        None => runtime.block_on(find(inputs)),
-        Some(limit) => runtime.block_on(wait_for(inputs, limit)),
+        None => runtime.block_on(find(inputs, cluster)),
+        Some(limit) => runtime.block_on(wait_for(inputs, cluster, limit)),
     };
     match found {
         Ok(document) => {
@@ -41,10 +49,10 @@ pub(super) fn status(inputs: &[PathBuf], format: Format, wait: Option<Duration>)
 }
 
 /// Looks until everything is programmed, at most that long; then what the last look saw.
-async fn wait_for(inputs: &[PathBuf], limit: Duration) -> Result<Value, String> {
+async fn wait_for(inputs: &[PathBuf], cluster: &MaybeCluster, limit: Duration) -> Result<Value, String> {
     let until = tokio::time::Instant::now() + limit;
     loop {
-        let found = find(inputs).await;
+        let found = find(inputs, cluster).await;
         let done = found.as_ref().is_ok_and(is_programmed);
         if done || tokio::time::Instant::now() >= until {
             return found;
@@ -53,7 +61,10 @@ async fn wait_for(inputs: &[PathBuf], limit: Duration) -> Result<Value, String> 
     }
 }
 
-async fn find(inputs: &[PathBuf]) -> Result<Value, String> {
+async fn find(inputs: &[PathBuf], cluster: &MaybeCluster) -> Result<Value, String> {
+    if let Some(cluster) = cluster.chosen() {
+        return document(cluster).await;
+    }
     let environment = Environment::current();
     if !inputs.is_empty() {
         let paths = StatePaths::of(inputs, &environment).map_err(|error| error.to_string())?;
@@ -154,7 +165,13 @@ fn tables(out: &mut impl Write, document: &Value) -> io::Result<()> {
             let proxy = fleet["proxy"]["message"].as_str();
             reasons.extend(proxy.map(|message| format!("{key}: its proxy: {message}")));
             let state = state(key, &status["conditions"], &mut reasons);
-            gateways.add_row([name, "", &bound(&fleet["ports"]).join("\n"), "", &state]);
+            let mut addresses = bound(&fleet["ports"]);
+            if fleet["ports"].is_null() {
+                // In a cluster the ports are those of the listeners, and the addresses are their Service's.
+                let values = list(&status["addresses"]).iter().filter_map(|one| one["value"].as_str());
+                addresses = values.map(ToOwned::to_owned).collect();
+            }
+            gateways.add_row([name, "", &addresses.join("\n"), "", &state]);
             for listener in list(&status["listeners"]) {
                 let name = listener["name"].as_str().unwrap_or_default();
                 let place = format!("{key}, listener {name}");

@@ -96,6 +96,11 @@ impl Kind {
         matches!(self, Self::GatewayClass | Self::Namespace)
     }
 
+    /// Whether an API server is better asked for those objects that are referred to than for all there are.
+    pub fn is_read_by_name(self) -> bool {
+        matches!(self, Self::Secret)
+    }
+
     /// Whether this is a kind of route.
     pub fn is_route(self) -> bool {
         matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::TcpRoute | Self::UdpRoute)

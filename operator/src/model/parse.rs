@@ -246,6 +246,7 @@ fn secret(meta: Meta, json: &Value) -> Result<Secret, String> {
         certificate: field("tls.crt")?,
         key: field("tls.key")?,
         type_: raw.type_.clone().unwrap_or_else(|| "Opaque".into()),
+        before: None,
     })
 }
 

@@ -15,6 +15,9 @@ pub struct Secret {
     pub certificate: Option<Arc<[u8]>>,
     /// `tls.key`, decoded.
     pub key: Option<Arc<[u8]>>,
+    /// The pair before, where this one replaced a good pair and cannot be used itself. The object does not say it: whoever
+    /// saw the version before tells it (`runtime::pairs`).
+    pub before: Option<Box<Secret>>,
 }
 
 impl fmt::Debug for Secret {

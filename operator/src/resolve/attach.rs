@@ -59,7 +59,11 @@ pub(super) fn attach(
     view.record(Read::Servable(route.clone()));
     let refused = state.route(route).is_some_and(|route| route.refusal().is_some());
     let route = view.route(route)?;
-    let mut out = AttachOut { parents: Vec::new(), slots: BTreeMap::new(), listeners: BTreeSet::new() };
+    let mut out = AttachOut {
+        parents: Vec::with_capacity(route.parents.len()),
+        slots: BTreeMap::new(),
+        listeners: BTreeSet::new(),
+    };
     for parent in route.parents.iter().filter(|parent| gateway_of(&route, parent).as_ref() == Some(gateway)) {
         let fault = attach_parent(view, &route, gateway, parent, listeners, &mut out).err();
         out.parents.push(ParentOutcome { parent: parent.clone(), fault });

@@ -168,10 +168,11 @@ impl Build<'_> {
 type Secrets = BTreeMap<ir::SecretName, Arc<ir::Secret>>;
 
 /// How a listener terminates TLS, with the secrets that it needs; none when it cannot. A listener with a bad
-/// certificate among its refs serves nothing: half a set would surprise. Its server name is closed, not left to a
+/// certificate among its refs serves nothing: half a set would surprise. A pair that went bad in a rotation is not missing: the
+/// one before it goes on. Its server name is closed, not left to a
 /// listener with a wider one.
 fn terminate(tls: Option<&ListenerTls>, check: Option<&ClientCheck>) -> Option<(DownstreamTls, Secrets)> {
-    let tls = tls.filter(|tls| tls.faults.is_empty() && !tls.certificates.is_empty())?;
+    let tls = tls.filter(|tls| tls.stands && !tls.certificates.is_empty())?;
     let mut secrets: Secrets =
         tls.certificates.iter().map(|one| (one.secret.name.clone(), one.secret.clone())).collect();
     let client_validation = match check {

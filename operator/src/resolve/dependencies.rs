@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Unit;
-use crate::world::Read;
+use crate::{model::ObjectKey, world::Read};
 
 /// The recorded reads of all units, both ways.
 #[derive(Debug, Default)]
@@ -17,12 +17,15 @@ pub(super) struct Dependencies {
     /// Sorted.
     reads: HashMap<Arc<Unit>, Box<[Arc<Read>]>>,
     readers: HashMap<Arc<Read>, Readers>,
+    /// Objects of kinds that are read by name and that somebody asked for.
+    named: BTreeSet<ObjectKey>,
 }
 
 /// Units that asked the same. Never empty.
 #[derive(Debug)]
 enum Readers {
     One(Arc<Unit>),
+    #[expect(clippy::box_collection, reason = "most reads have one reader: the enum stays two words")]
     Many(Box<HashSet<Arc<Unit>>>),
 }
 
@@ -35,6 +38,11 @@ impl Dependencies {
             Some(Readers::Many(units)) => (None, Some(units.iter())),
         };
         one.into_iter().chain(many.into_iter().flatten()).map(AsRef::as_ref)
+    }
+
+    /// Objects of kinds that are read by name and that somebody asked for, there or not.
+    pub(super) fn named(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.named.iter()
     }
 
     /// Replaces the reads of a unit; none forgets it.
@@ -64,6 +72,11 @@ impl Dependencies {
         match self.readers.entry(Arc::new(read)) {
             Entry::Vacant(entry) => {
                 let read = Arc::clone(entry.key());
+                if let Read::Object(key) = &*read
+                    && key.kind.is_read_by_name()
+                {
+                    self.named.insert(key.clone());
+                }
                 entry.insert(Readers::One(Arc::clone(unit)));
                 read
             }
@@ -91,6 +104,9 @@ impl Dependencies {
         };
         if nobody {
             self.readers.remove(&**read);
+            if let Read::Object(key) = &**read {
+                self.named.remove(key);
+            }
         }
     }
 }
@@ -110,6 +126,19 @@ mod tests {
 
     fn readers(dependencies: &Dependencies, name: &str) -> BTreeSet<Unit> {
         dependencies.readers(&read(name)).cloned().collect()
+    }
+
+    #[test]
+    fn what_is_read_by_name_is_known_while_somebody_asks_for_it() {
+        let secret = ObjectKey::new(Kind::Secret, "default", "s");
+        let mut dependencies = Dependencies::default();
+        dependencies.replace(&unit("one"), [read("a"), Read::Object(secret.clone())].into());
+        dependencies.replace(&unit("two"), [Read::Object(secret.clone())].into());
+        assert!(dependencies.named().eq([&secret]));
+        dependencies.replace(&unit("one"), BTreeSet::new());
+        assert!(dependencies.named().eq([&secret]));
+        dependencies.replace(&unit("two"), [read("a")].into());
+        assert_eq!(dependencies.named().count(), 0);
     }
 
     #[test]

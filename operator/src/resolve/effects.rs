@@ -1,11 +1,21 @@
 //! What a changed output changes elsewhere: the indexes between units, and the deltas that go out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use portolan_xds::ir::{ClusterName, VirtualHostKey};
 
-use super::{ClusterId, Output, Resolved, Slot, Unit, engine::State, slot::Members};
-use crate::{model::ObjectKey, world::Read};
+use super::{
+    ClusterId, Output, Resolved, Slot, Unit, attach,
+    engine::State,
+    slot::{Member, Members},
+};
+use crate::{
+    model::{Object, ObjectKey},
+    world::{Read, World},
+};
 
 /// Counters and users that are kept up to date from output to output.
 #[derive(Debug, Default)]
@@ -13,7 +23,7 @@ pub(super) struct Effects {
     /// How many virtual hosts of each Gateway use a cluster.
     users: HashMap<ClusterId, BTreeMap<ObjectKey, usize>>,
     /// attachedRoutes by Gateway and listener.
-    pub(super) attached: HashMap<ObjectKey, BTreeMap<std::sync::Arc<str>, usize>>,
+    pub(super) attached: HashMap<ObjectKey, BTreeMap<Arc<str>, usize>>,
     /// Gateways by the moments at which certificates of theirs expire.
     pub(super) expiries: BTreeMap<i64, BTreeSet<ObjectKey>>,
     started: BTreeSet<(ObjectKey, ClusterId)>,
@@ -48,10 +58,10 @@ impl Effects {
     /// Follows one changed output.
     pub(super) fn follow(
         &mut self,
+        world: &World,
         state: &mut State,
         unit: &Unit,
-        old: &Output,
-        new: &Output,
+        (old, new): (&Output, &Output),
         resolved: &mut Resolved,
     ) -> Touched {
         let mut touched = Touched::default();
@@ -72,6 +82,7 @@ impl Effects {
             }
             Unit::Route(route) => {
                 resolved.reports.insert(route.clone());
+                rules(world, state, route, new, &mut touched);
                 if servable(old) != servable(new) {
                     touched.reads.insert(Read::Servable(route.clone()));
                 }
@@ -133,15 +144,18 @@ impl Effects {
         let (old, new) = (as_attach(old), as_attach(new));
         let slots = |out: Option<&super::AttachOut>| out.map(|out| out.slots.clone()).unwrap_or_default();
         let (before, after) = (slots(old), slots(new));
+        let rules = state.route(route).cloned();
         for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-            if before.get(slot) != after.get(slot) {
-                touched.slot(state, gateway, slot, |members| {
-                    match after.get(slot) {
-                        Some(rank) => members.routes.insert(route.clone(), *rank),
-                        None => members.routes.remove(route),
-                    };
-                });
+            if before.get(slot) == after.get(slot) {
+                continue;
             }
+            let member = after.get(slot).map(|rank| Member { rank: *rank, rules: rules.clone() });
+            touched.slot(state, gateway, slot, |members| {
+                match member {
+                    Some(member) => members.routes.insert(route.clone(), member),
+                    None => members.routes.remove(route),
+                };
+            });
         }
         let counts = self.attached.entry(gateway.clone()).or_default();
         for name in old.into_iter().flat_map(|out| &out.listeners) {
@@ -173,10 +187,13 @@ impl Effects {
         touched: &mut Touched,
     ) {
         let clusters = |output: &Output| match output {
-            Output::Host(out) => out.clusters.clone(),
-            _ => BTreeSet::new(),
+            Output::Host(out) => Arc::clone(&out.clusters),
+            _ => Arc::default(),
         };
-        let (before, after) = (clusters(old), clusters(new));
+        let (mut before, mut after) = (clusters(old), clusters(new));
+        if Arc::ptr_eq(&before, &after) {
+            (before, after) = Default::default();
+        }
         for id in after.difference(&before) {
             let users = self.users.entry(id.clone()).or_default();
             let count = users.entry(gateway.clone()).or_default();
@@ -235,6 +252,24 @@ impl Effects {
 
 fn servable(output: &Output) -> bool {
     matches!(output, Output::Route(out) if out.refusal().is_none())
+}
+
+/// Gives a route's new rules to the slots that it is a member of.
+fn rules(world: &World, state: &mut State, route: &ObjectKey, new: &Output, touched: &mut Touched) {
+    let rules = match new {
+        Output::Route(rules) => Some(rules),
+        _ => None,
+    };
+    // Attachments that the object no longer has are resolved again and leave their slots by themselves.
+    let Some(Object::Route(object)) = world.get(route) else { return };
+    for gateway in attach::gateways_of(object) {
+        let Some(attached) = state.attach(route, &gateway).cloned() else { continue };
+        for slot in attached.slots.keys() {
+            if state.slots.give_rules(slot, route, rules) {
+                touched.reads.insert(Read::MembersOf(slot.clone()));
+            }
+        }
+    }
 }
 
 fn as_attach(output: &Output) -> Option<&super::AttachOut> {

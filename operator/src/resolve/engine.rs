@@ -84,7 +84,7 @@ pub struct Engine {
     pub(super) world: World,
     pub(super) state: State,
     pub(super) effects: Effects,
-    dependencies: Dependencies,
+    pub(super) dependencies: Dependencies,
     dirty: BTreeSet<Unit>,
     pub(super) gateways: BTreeSet<ObjectKey>,
 }
@@ -205,7 +205,7 @@ impl Engine {
             if old == new {
                 continue;
             }
-            let touched = self.effects.follow(&mut self.state, &unit, &old, &new, resolved);
+            let touched = self.effects.follow(&self.world, &mut self.state, &unit, (&old, &new), resolved);
             self.dirty.extend(touched.units);
             for read in touched.reads {
                 self.touch(&read);
@@ -248,7 +248,13 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
         Unit::Stream(gateway, key) => wrap(stream::stream(view, state, gateway, key), Output::Stream),
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
-        Unit::Host(_, key) => wrap(host::host(view, state, key), Output::Host),
+        Unit::Host(_, key) => {
+            let before = match state.outputs.get(unit) {
+                Some(Output::Host(out)) => Some(&**out),
+                _ => None,
+            };
+            wrap(host::host(view, state, key, before), Output::Host)
+        }
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
         Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),
     }

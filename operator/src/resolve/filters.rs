@@ -85,6 +85,19 @@ pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Res
     Ok(out)
 }
 
+/// Headers that frame a message or steer its connection (RFC 9110 §7.6.1, RFC 9112 §6). A length that does not fit its body
+/// would make the next request's bytes, of whichever route, part of this one.
+const OF_THE_CONNECTION: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Edits that Envoy can carry out. It rejects whole configurations for names and values that no header can have, and
 /// edits a request's host only by replacing it.
 fn edits(field: &str, spec: &HeaderModifier) -> Result<HeaderEdits, Fault> {
@@ -94,6 +107,10 @@ fn edits(field: &str, spec: &HeaderModifier) -> Result<HeaderEdits, Fault> {
         let replaces_host = field == "requestHeaderModifier" && list == "set";
         if !is_token(name) {
             Err(unsupported(format!("{list}: {name:?} is not the name of a header")))
+        } else if OF_THE_CONNECTION.contains(&&*lower) {
+            Err(unsupported(format!(
+                "{list}: {name} belongs to the connection, which other routes share; it cannot be changed"
+            )))
         } else if lower == "host" && !replaces_host {
             Err(unsupported(format!("{list}: host can only be set, and only in a request")))
         } else {

@@ -30,6 +30,7 @@ mod slot;
 mod stream;
 mod tls;
 mod unit;
+mod uses;
 
 pub use attach::{AttachOut, ParentOutcome};
 pub use backend::{BackendPort, ClusterId};
@@ -50,7 +51,7 @@ pub use report::{
 pub use route::{RouteOut, RuleOut, StreamRule};
 pub use slot::{Slot, StreamKey, StreamKind, StreamName};
 pub use stream::StreamOut;
-pub use tls::{Certificate, ListenerTls, TlsOut};
+pub use tls::{Certificate, ListenerTls, TlsOut, holds_pair};
 pub use unit::{Output, Unit};
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub struct Placement {
     pub ports: BTreeMap<(u16, Transport), Result<Vec<SocketAddr>, String>>,
     /// Where clients reach the Gateway.
     pub addresses: Addresses,
+    /// Whether one of its proxies serves. Once it has been so it stays so until the fleet goes: restarting, scaling and
+    /// rolling take nothing back.
+    pub ready: bool,
 }
 
 /// Where clients reach a Gateway.
@@ -37,11 +40,11 @@ pub enum Addresses {
 }
 
 impl Placement {
-    /// Of a fleet whose clients dial the addresses that its ports are bound to.
+    /// Of a fleet whose clients dial the addresses that its ports are bound to, and that serves them.
     pub fn bound(
         ports: impl IntoIterator<Item = ((u16, Transport), Result<Vec<SocketAddr>, String>)>,
     ) -> Self {
-        Self { ports: ports.into_iter().collect(), addresses: Addresses::Bound }
+        Self { ports: ports.into_iter().collect(), addresses: Addresses::Bound, ready: true }
     }
 }
 

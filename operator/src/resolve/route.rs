@@ -34,7 +34,7 @@ pub struct RouteOut {
     /// Rules that cannot be expressed and are dropped, by position.
     pub dropped: Vec<(usize, Fault)>,
     /// Backends that rules and mirrors use.
-    pub clusters: BTreeSet<ClusterId>,
+    pub clusters: Arc<BTreeSet<ClusterId>>,
 }
 
 impl RouteOut {
@@ -77,7 +77,7 @@ pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
     let mut out = RouteOut {
         generation: route.meta.generation,
         created: route.meta.created,
-        rules: Vec::new(),
+        rules: Vec::with_capacity(route.rules.len()),
         stream: None,
         unresolved: Vec::new(),
         ignored: route
@@ -87,7 +87,7 @@ pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
             .map(ToString::to_string)
             .collect(),
         dropped: Vec::new(),
-        clusters: BTreeSet::new(),
+        clusters: Arc::default(),
     };
     for (index, rule) in route.rules.iter().enumerate() {
         let resolved = match rule {
@@ -121,7 +121,7 @@ fn resolve_rule(
     }
     .map_err(Fault::unsupported)?;
     let rule_filters = filters::collect(view, route, &rule.filters)?;
-    let mut arms = Vec::new();
+    let mut arms = Vec::with_capacity(rule.backends.len());
     for (position, reference) in rule.backends.iter().enumerate() {
         let field = format!("backendRefs[{position}]");
         check_weight(reference).map_err(|fault| fault.at(&field))?;
@@ -131,7 +131,7 @@ fn resolve_rule(
     let per_match = filters::needs_prefix(&rule_filters)
         || arms.iter().any(|(_, arm)| filters::needs_prefix(&arm.filters));
     let mut shared: Option<Arc<Action>> = None;
-    let mut resolved = Vec::new();
+    let mut resolved = Vec::with_capacity(parsed.len());
     for (matching, precedence) in parsed {
         let action = match &shared {
             Some(action) if !per_match => action.clone(),
@@ -141,13 +141,14 @@ fn resolve_rule(
     }
     let rule_field = format!("rules[{index}]");
     out.unresolved.extend(rule_filters.faults.iter().map(|fault| fault.clone().at(&rule_field)));
-    out.clusters.extend(rule_filters.clusters.iter().cloned());
+    let clusters = Arc::make_mut(&mut out.clusters);
+    clusters.extend(rule_filters.clusters.iter().cloned());
     for (position, (_, arm)) in arms.into_iter().enumerate() {
         let field = format!("{rule_field}.backendRefs[{position}]");
         out.unresolved.extend(arm.filters.faults.into_iter().map(|fault| fault.at(&field)));
-        out.clusters.extend(arm.filters.clusters);
+        clusters.extend(arm.filters.clusters);
         match arm.cluster {
-            Ok(cluster) if arm.weight > 0 => _ = out.clusters.insert(cluster),
+            Ok(cluster) if arm.weight > 0 => _ = clusters.insert(cluster),
             Ok(_) => {}
             Err(fault) => out.unresolved.push(fault.at(&field)),
         }
@@ -240,7 +241,8 @@ impl Parts<'_> {
         if let Some(redirect) = &self.filters.redirect {
             return Ok(Target::Redirect(filters::redirect(redirect, matched)?));
         }
-        let mut arms = Vec::new();
+        // There may be ten thousand of these: no more room than is needed.
+        let mut arms = Vec::with_capacity(self.arms.len());
         for (_, arm) in self.arms.iter().filter(|(_, arm)| arm.weight > 0) {
             arms.push(arm_ir(arm, matched)?);
         }

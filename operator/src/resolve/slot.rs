@@ -10,7 +10,7 @@ use std::{
 
 use portolan_xds::ir::{RouteTableName, VirtualHostKey};
 
-use super::Unit;
+use super::{RouteOut, Unit};
 use crate::model::ObjectKey;
 
 /// Where routes meet.
@@ -86,13 +86,22 @@ impl Slot {
 /// How specific the hostname is that a route wrote.
 pub(super) type Rank = Reverse<(bool, usize)>;
 
-/// Who shares a slot.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Who shares a slot, and with what.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Members {
-    /// Routes, each with the specificity of its own hostname.
-    pub(super) routes: BTreeMap<ObjectKey, Rank>,
+    /// Routes.
+    pub(super) routes: BTreeMap<ObjectKey, Member>,
     /// Wanted by listeners, and whether as misdirected.
     pub(super) structural: Option<bool>,
+}
+
+/// A route that shares a slot.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    /// How specific its own hostname is.
+    pub(super) rank: Rank,
+    /// Its rules, if it could be resolved.
+    pub(super) rules: Option<Arc<RouteOut>>,
 }
 
 /// All slots with their members, and the streams of each Gateway.
@@ -105,6 +114,17 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn members(&self, slot: &Slot) -> Option<&Members> {
         self.members.get(slot)
+    }
+
+    /// Gives a route's new rules to a slot. Returns whether it shares the slot.
+    pub(super) fn give_rules(
+        &mut self,
+        slot: &Slot,
+        route: &ObjectKey,
+        rules: Option<&Arc<RouteOut>>,
+    ) -> bool {
+        let member = self.members.get_mut(slot).and_then(|members| members.routes.get_mut(route));
+        member.map(|member| member.rules = rules.cloned()).is_some()
     }
 
     /// The streams of a Gateway, with and without routes.

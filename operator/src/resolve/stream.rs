@@ -4,7 +4,6 @@
 //! and nothing else: connections and sessions that exist live on.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
@@ -13,7 +12,7 @@ use std::{
 use portolan_xds::ir::{AppProtocol, Cluster, Endpoint, Endpoints, Millis, Origin};
 
 use super::{
-    RouteOut, StreamRule, Unit, backend,
+    StreamRule, backend,
     engine::State,
     slot::{Slot, StreamKey},
 };
@@ -42,7 +41,7 @@ pub(super) fn stream(
     let slot = Slot::Stream(key.clone());
     view.record(Read::MembersOf(slot.clone()));
     state.slots.members(&slot)?;
-    let served = serving_route(view, state, &slot);
+    let served = serving_route(state, &slot);
     let endpoints = served.as_ref().map_or_else(Endpoints::default, |(_, rule)| endpoints(view, state, rule));
     let origin = served.as_ref().map_or(gateway, |(route, _)| route);
     Some(StreamOut {
@@ -59,14 +58,12 @@ pub(super) fn stream(
 
 /// The route with the most specific hostname as it was written, then the oldest, then by namespace and name
 /// (TLSRouteSpec.hostnames, GatewayRouteHostnameIntersectionPrecedence). The others stay attached and get nothing.
-fn serving_route(view: &View<'_>, state: &State, slot: &Slot) -> Option<(ObjectKey, StreamRule)> {
+fn serving_route(state: &State, slot: &Slot) -> Option<(ObjectKey, StreamRule)> {
     let members = state.slots.members(slot)?;
-    let candidates = members.routes.iter().filter_map(|(key, rank)| {
-        view.record(Read::Output(Unit::Route(key.clone())));
-        let route: &RouteOut = state.route(key)?;
-        let order: (Reverse<(bool, usize)>, i64, String) =
-            (*rank, route.created, format!("{}/{}", key.namespace, key.name));
-        Some((order, key, route.stream.as_ref()?))
+    let candidates = members.routes.iter().filter_map(|(key, member)| {
+        let rules = member.rules.as_ref()?;
+        let order = (member.rank, rules.created, format!("{}/{}", key.namespace, key.name));
+        Some((order, key, rules.stream.as_ref()?))
     });
     let (_, key, rule) = candidates.min_by(|(one, ..), (other, ..)| one.cmp(other))?;
     Some((key.clone(), rule.clone()))

@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
     Fault, Protocol, RefFrom,
-    grant::{RefError, named, resolve_ref},
+    grant::{Granted, RefError, named, resolve_ref},
 };
 use crate::{
     model::{Kind, ListenerSpec, ObjectKey, ObjectRef, Secret},
@@ -28,6 +28,8 @@ pub struct ListenerTls {
     pub certificates: Vec<Certificate>,
     /// What is wrong with the others; the first one gives the reason.
     pub faults: Vec<Fault>,
+    /// Whether a good pair stands in for every one that is wrong: then the listener goes on as before.
+    pub stands: bool,
 }
 
 /// A certificate that can be used.
@@ -54,8 +56,9 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
         Protocol::from_spec(&one.protocol, one.tls_mode).is_some_and(Protocol::terminates)
     };
     for listener in gateway.listeners.iter().filter(terminates) {
-        let mut tls = ListenerTls::default();
+        let mut tls = ListenerTls { stands: true, ..ListenerTls::default() };
         if listener.certificates.is_empty() {
+            tls.stands = false;
             tls.faults.push(Fault::new(
                 "InvalidCertificateRef",
                 "tls.certificateRefs: a listener that terminates TLS needs at least one certificate",
@@ -63,10 +66,12 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
         }
         for (position, reference) in listener.certificates.iter().enumerate() {
             match certificate(view, key, reference) {
-                Ok((secret, expires)) => {
-                    tls.certificates.push(Certificate { secret: Arc::new(secret), expires });
+                Ok(certificate) => tls.certificates.push(certificate),
+                Err((fault, before)) => {
+                    tls.faults.push(fault.at(format!("tls.certificateRefs[{position}]")));
+                    tls.stands &= before.is_some();
+                    tls.certificates.extend(before);
                 }
-                Err(fault) => tls.faults.push(fault.at(format!("tls.certificateRefs[{position}]"))),
             }
         }
         out.listeners.insert(listener.name.clone(), tls);
@@ -74,11 +79,37 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
     Some(out)
 }
 
+/// A certificate; or what is wrong with it, and the one before it that goes on where a rotation went wrong.
 fn certificate(
     view: &View<'_>,
     gateway: &ObjectKey,
     reference: &ObjectRef,
-) -> Result<(ir::Secret, i64), Fault> {
+) -> Result<Certificate, (Fault, Option<Certificate>)> {
+    let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
+    let secret = find(view, gateway, reference).map_err(|fault| (fault, None))?;
+    let key = &secret.meta.key;
+    usable(&secret).map_err(|message| {
+        let before = secret.before.as_deref().and_then(|before| usable(before).ok());
+        let goes_on = if before.is_some() { "; the pair before it goes on" } else { "" };
+        (invalid(format!("{key}: {message}{goes_on}")), before)
+    })
+}
+
+/// A Secret's pair as it goes out.
+fn usable(secret: &Secret) -> Result<Certificate, String> {
+    let (chain, key, expires) = read_pair(secret)?;
+    let name = format!("{}/{}", secret.meta.key.namespace, secret.meta.key.name).into();
+    let secret = Arc::new(ir::Secret { name, body: SecretBody::Certificate { chain, key } });
+    Ok(Certificate { secret, expires })
+}
+
+/// Whether a Secret holds a certificate and the key to it, in forms that Envoy accepts.
+pub fn holds_pair(secret: &Secret) -> bool {
+    read_pair(secret).is_ok()
+}
+
+/// The Secret behind a reference that is granted.
+fn find(view: &View<'_>, gateway: &ObjectKey, reference: &ObjectRef) -> Result<Arc<Secret>, Fault> {
     let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
     if !reference.group.is_empty() || *reference.kind != *Kind::Secret.as_str() {
         return Err(invalid(format!(
@@ -88,17 +119,11 @@ fn certificate(
         )));
     }
     let from = RefFrom { kind: Kind::Gateway, namespace: &gateway.namespace };
-    let secret: Arc<Secret> = resolve_ref(view, &from, reference.namespace.as_ref(), &reference.name)
-        .map_err(|error| match error {
-            RefError::NotPermitted { .. } => Fault::new("RefNotPermitted", error.to_string()),
-            RefError::NotFound(_) => invalid(error.to_string()),
-        })?
-        .into_inner();
-    let key = &secret.meta.key;
-    let (chain, private, expires) =
-        read_pair(&secret).map_err(|message| invalid(format!("{key}: {message}")))?;
-    let name = format!("{}/{}", key.namespace, key.name).into();
-    Ok((ir::Secret { name, body: SecretBody::Certificate { chain, key: private } }, expires))
+    let found = resolve_ref(view, &from, reference.namespace.as_ref(), &reference.name);
+    found.map(Granted::into_inner).map_err(|error| match error {
+        RefError::NotPermitted { .. } => Fault::new("RefNotPermitted", error.to_string()),
+        RefError::NotFound(_) => invalid(error.to_string()),
+    })
 }
 
 /// The chain and key as PEM and the moment of expiry, after everything that Envoy would reject has been checked.

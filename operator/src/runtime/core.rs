@@ -20,10 +20,10 @@ use portolan_xds::{
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Hub, Input, Keep, Standing, Wanted, progress::Progress};
+use super::{Dirty, Hub, Input, Keep, Outlets, Standing, pairs, progress::Progress};
 use crate::{
     metrics::Metrics,
-    model::{Kind, ObjectKey},
+    model::{Kind, Object, ObjectKey},
     resolve::{Engine, Environment, Placement, Programmed, Report, Resolved},
     source::{Batch, Problem},
 };
@@ -56,8 +56,8 @@ pub struct Core {
     problems: Vec<Problem>,
     standing: Standing,
     synced: bool,
-    wanted: watch::Sender<Wanted>,
-    standing_changed: watch::Sender<u64>,
+    outlets: Outlets,
+    followers: Vec<Arc<Dirty>>,
     metrics: Arc<Metrics>,
     keep: Box<dyn Keep>,
 }
@@ -65,8 +65,7 @@ pub struct Core {
 impl Core {
     pub(super) fn new(
         hub: Arc<Hub>,
-        wanted: watch::Sender<Wanted>,
-        standing_changed: watch::Sender<u64>,
+        outlets: Outlets,
         metrics: Arc<Metrics>,
         keep: Box<dyn Keep>,
         environment: Environment,
@@ -80,8 +79,8 @@ impl Core {
             problems: Vec::new(),
             standing: Standing::default(),
             synced: false,
-            wanted,
-            standing_changed,
+            outlets,
+            followers: Vec::new(),
             metrics,
             keep,
         }
@@ -127,11 +126,17 @@ impl Core {
                 self.hub.set_ready();
                 self.tell_wanted();
             }
-            Input::Placed(gateway, placement) => {
-                let resolved = self.engine.place(&gateway, placement);
+            Input::Placed(gateway, Some(placement)) => self.place(&gateway, placement),
+            Input::Placed(gateway, None) => {
+                let resolved = self.engine.place(&gateway, None);
                 self.follow(resolved, Instant::now());
             }
             Input::Proxy(gateway, stream, event) => self.on_proxy(&gateway, stream, &event),
+            Input::Follow(dirty) => self.followers.push(dirty),
+            Input::Environment(environment) => {
+                let resolved = self.engine.set_environment(environment);
+                self.follow(resolved, Instant::now());
+            }
             Input::Forget(gateway) => self.forget(&gateway),
             Input::Ask(look) => look(self),
             Input::Stop => {}
@@ -140,21 +145,39 @@ impl Core {
 
     /// Takes in changed objects.
     fn take(&mut self, batch: Option<Batch>) {
-        let Some(batch) = batch else { return };
-        self.problems = batch.problems;
+        let Some(mut batch) = batch else { return };
+        self.problems = std::mem::take(&mut batch.problems);
         if batch.changes.is_empty() {
             return;
         }
         let started = Instant::now();
+        // Whether a class may be deleted depends on them, and nothing in its report does.
+        let classes = self.classes_of(&batch);
         let gateways_touched =
             batch.changes.iter().any(|(key, _)| matches!(key.kind, Kind::Gateway | Kind::GatewayClass));
         let count = batch.changes.len();
+        pairs::remember(&mut batch.changes, self.engine.world());
         let resolved = self.engine.apply(batch.changes);
         self.metrics.on_resolved(count, resolved.units_run, started.elapsed());
         self.follow(resolved, batch.seen);
+        for follower in &self.followers {
+            follower.add(classes.iter().cloned());
+        }
+        tell(&self.outlets.referenced, self.engine.referenced());
         if gateways_touched && self.synced {
             self.tell_wanted();
         }
+    }
+
+    /// The classes of Gateways that change, before and after.
+    fn classes_of(&self, batch: &Batch) -> BTreeSet<ObjectKey> {
+        let gateways = batch.changes.iter().filter(|(key, _)| key.kind == Kind::Gateway);
+        let versions = gateways.flat_map(|(key, new)| [self.engine.world().get(key), new.as_ref()]);
+        let classes = versions.filter_map(|gateway| match gateway {
+            Some(Object::Gateway(gateway)) => Some(gateway.class.clone()),
+            _ => None,
+        });
+        classes.map(|class| ObjectKey::new(Kind::GatewayClass, "", class)).collect()
     }
 
     /// Lowers and publishes what was resolved, and looks again at the reports that it concerns. `seen` is the moment
@@ -249,20 +272,13 @@ impl Core {
     }
 
     fn tell_wanted(&self) {
-        let wanted = self.engine.wanted_ports();
-        self.wanted.send_if_modified(|now| {
-            let changed = *now != wanted;
-            if changed {
-                *now = wanted;
-            }
-            changed
-        });
+        tell(&self.outlets.wanted, self.engine.wanted_ports());
     }
 
     /// Looks at reports again, and tells whoever follows if one changed.
     fn judge(&mut self, keys: &BTreeSet<ObjectKey>) {
         let now = Timestamp::now();
-        let mut changed = false;
+        let mut changed = BTreeSet::new();
         for key in keys {
             let (report, waits) = self.report(key);
             for (gateway, seq) in waits {
@@ -270,10 +286,15 @@ impl Core {
                     served.progress.wait(key, seq);
                 }
             }
-            changed |= self.standing.observe(key, report.as_ref(), now);
+            if self.standing.observe(key, report.as_ref(), now) {
+                changed.insert(key.clone());
+            }
         }
-        if changed {
-            self.standing_changed.send_modify(|turn| *turn += 1);
+        if !changed.is_empty() {
+            self.outlets.standing.send_modify(|turn| *turn += 1);
+        }
+        for follower in &self.followers {
+            follower.add(changed.iter().cloned());
         }
     }
 
@@ -341,8 +362,13 @@ impl Core {
 
     /// Places a Gateway now, for whoever needs it done before going on.
     pub fn place(&mut self, gateway: &ObjectKey, placement: Placement) {
+        let ready = placement.ready;
         let resolved = self.engine.place(gateway, Some(placement));
         self.follow(resolved, Instant::now());
+        if ready && let Some(served) = self.served.get_mut(gateway) {
+            let reports = served.progress.on_ready();
+            self.judge(&reports);
+        }
     }
 }
 
@@ -416,10 +442,22 @@ impl Served {
         }
         let why = match self.progress.lacking(seq) {
             (0, _) => "no proxy is connected".to_owned(),
+            (_, 0) if !self.progress.is_ready() => "no proxy is ready yet".to_owned(),
             (all, lacking) => format!("{lacking} of {all} proxies have not acknowledged it yet"),
         };
         (Programmed::Pending(why), Some(seq))
     }
+}
+
+/// Tells a value if it is another one.
+fn tell<T: PartialEq>(outlet: &watch::Sender<T>, value: T) {
+    outlet.send_if_modified(|now| {
+        let changed = *now != value;
+        if changed {
+            *now = value;
+        }
+        changed
+    });
 }
 
 /// Adds a batch to what waits: a later version of an object replaces an earlier one.

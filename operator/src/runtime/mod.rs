@@ -13,12 +13,15 @@
 //! - whoever asks ([`Handle::ask`]) sees one consistent moment, after everything that was sent before.
 
 mod core;
+mod dirty;
 mod hub;
 mod keep;
+mod pairs;
 mod progress;
 mod standing;
 
 pub use core::Core;
+pub use dirty::Dirty;
 pub use hub::Hub;
 pub use keep::{Keep, KeepInFolder, KeepNothing};
 pub use standing::{Standing, StandingCondition};
@@ -53,8 +56,18 @@ enum Input {
     Placed(ObjectKey, Option<Placement>),
     Proxy(GatewayKey, StreamId, Event),
     Forget(ObjectKey),
+    Follow(Arc<Dirty>),
+    Environment(Environment),
     Ask(Box<dyn FnOnce(&mut Core) + Send>),
     Stop,
+}
+
+/// What the core tells whoever listens.
+#[derive(Debug)]
+struct Outlets {
+    wanted: watch::Sender<Wanted>,
+    standing: watch::Sender<u64>,
+    referenced: watch::Sender<BTreeSet<ObjectKey>>,
 }
 
 /// The core has ended, because it was told to.
@@ -69,6 +82,13 @@ pub struct Handle {
     hub: Arc<Hub>,
     wanted: watch::Receiver<Wanted>,
     standing: watch::Receiver<u64>,
+    referenced: watch::Receiver<BTreeSet<ObjectKey>>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("runtime::Handle")
+    }
 }
 
 impl Handle {
@@ -113,6 +133,21 @@ impl Handle {
         self.standing.clone()
     }
 
+    /// From now on adds every object whose standing changes. What changed before is not told.
+    pub fn follow(&self, dirty: Arc<Dirty>) -> Result<(), Stopped> {
+        self.send(Input::Follow(dirty))
+    }
+
+    /// The environment changed: CRDs were installed or upgraded.
+    pub fn environment(&self, environment: Environment) -> Result<(), Stopped> {
+        self.send(Input::Environment(environment))
+    }
+
+    /// Secrets and the like that objects of ours refer to, as they change: also those that do not exist (yet).
+    pub fn referenced(&self) -> watch::Receiver<BTreeSet<ObjectKey>> {
+        self.referenced.clone()
+    }
+
     /// The stores, as the ADS server reads them.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
@@ -142,9 +177,18 @@ pub fn start(
     let hub = Arc::new(Hub::new(sender.clone(), Arc::clone(&metrics)));
     let (wanted, wanted_changes) = watch::channel(Wanted::new());
     let (standing, standing_changes) = watch::channel(0);
-    let core = Core::new(Arc::clone(&hub), wanted, standing, metrics, keep, environment);
+    let (referenced, referenced_changes) = watch::channel(BTreeSet::new());
+    let outlets = Outlets { wanted, standing, referenced };
+    let core = Core::new(Arc::clone(&hub), outlets, metrics, keep, environment);
     let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
-    Ok((Handle { inputs: sender, hub, wanted: wanted_changes, standing: standing_changes }, thread))
+    let handle = Handle {
+        inputs: sender,
+        hub,
+        wanted: wanted_changes,
+        standing: standing_changes,
+        referenced: referenced_changes,
+    };
+    Ok((handle, thread))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::model::ObjectKey;
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     streams: BTreeMap<StreamId, Seq>,
+    /// Whether a proxy has been ready: an acknowledged listener may still be warming.
+    ready: bool,
     settled: Option<Seq>,
     /// Objects by the edit that they wait for, and the other way round: each waits for its newest only.
     waiting: BTreeMap<Seq, BTreeSet<ObjectKey>>,
@@ -30,6 +32,18 @@ impl Progress {
             Event::Progress { acked_through } => _ = self.streams.insert(stream, *acked_through),
             Event::Closed { .. } => _ = self.streams.remove(&stream),
             _ => return BTreeSet::new(),
+        }
+        self.settle()
+    }
+
+    /// Takes in that a proxy serves. Returns the objects that wait no more.
+    pub(super) fn on_ready(&mut self) -> BTreeSet<ObjectKey> {
+        if std::mem::replace(&mut self.ready, true) { BTreeSet::new() } else { self.settle() }
+    }
+
+    fn settle(&mut self) -> BTreeSet<ObjectKey> {
+        if !self.ready {
+            return BTreeSet::new();
         }
         // A proxy that has asked for nothing yet has acknowledged nothing: edit zero settles nothing.
         let all = self.streams.values().min().copied().filter(|seq| *seq > Seq(0));
@@ -47,6 +61,11 @@ impl Progress {
     /// The newest edit that is in force on every proxy.
     pub(super) fn settled(&self) -> Option<Seq> {
         self.settled
+    }
+
+    /// Whether a proxy has been ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// How many proxies are connected, and how many of them have not acknowledged an edit.
@@ -73,13 +92,19 @@ mod tests {
     use super::*;
     use crate::model::Kind;
 
+    fn ready() -> Progress {
+        let mut progress = Progress::default();
+        progress.on_ready();
+        progress
+    }
+
     fn at(acked: u64) -> Event {
         Event::Progress { acked_through: Seq(acked) }
     }
 
     #[test]
     fn an_object_waits_until_every_proxy_has_acknowledged_its_edit() {
-        let mut progress = Progress::default();
+        let mut progress = ready();
         let route = ObjectKey::new(Kind::HttpRoute, "default", "r");
         progress.wait(&route, Seq(5));
         progress.on_event(StreamId(1), &Event::Opened);
@@ -92,8 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_connects_later_takes_nothing_back() {
+    fn what_is_acknowledged_counts_when_a_proxy_serves() {
         let mut progress = Progress::default();
+        let route = ObjectKey::new(Kind::HttpRoute, "default", "r");
+        progress.wait(&route, Seq(5));
+        assert!(progress.on_event(StreamId(1), &at(5)).is_empty());
+        assert_eq!(progress.settled(), None);
+        assert_eq!(progress.on_ready(), BTreeSet::from([route]));
+        assert_eq!(progress.settled(), Some(Seq(5)));
+    }
+
+    #[test]
+    fn a_proxy_that_connects_later_takes_nothing_back() {
+        let mut progress = ready();
         progress.on_event(StreamId(1), &at(3));
         progress.on_event(StreamId(2), &Event::Opened);
         assert_eq!(progress.settled(), Some(Seq(3)));
@@ -104,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_proxy_that_leaves_is_not_waited_for() {
-        let mut progress = Progress::default();
+        let mut progress = ready();
         let route = ObjectKey::new(Kind::HttpRoute, "default", "r");
         progress.on_event(StreamId(1), &at(9));
         progress.on_event(StreamId(2), &at(1));

@@ -6,6 +6,7 @@
 
 pub mod files;
 mod kinds;
+pub mod kubernetes;
 mod manifest;
 mod problem;
 mod schema;

@@ -12,7 +12,10 @@ use std::{
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use portolan_xds::{ads::AdsServer, ir::Transport};
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, sleep},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::surroundings::StandaloneSurroundings;
@@ -20,7 +23,7 @@ use crate::{
     fleet::{
         GatewayName,
         files::{FileError, listen_private},
-        host::{Ensured, HostError, HostFleet},
+        host::{self, Ensured, HostError, HostFleet},
         ports::Ports,
         state::StatePaths,
     },
@@ -31,6 +34,9 @@ use crate::{
 
 /// How often proxies are looked after, and ports that could not be bound are tried again.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// How often while a proxy starts.
+const STARTING: Duration = Duration::from_millis(100);
 
 type ApiPorts = BTreeSet<(u16, Transport)>;
 type Stopped = (GatewayName, Result<(), HostError>);
@@ -112,9 +118,15 @@ impl FleetTask {
                     self.on_stopped(stopped).await;
                 }
                 _ = rounds.tick() => self.round().await,
+                () = sleep(STARTING), if self.is_starting() => self.round().await,
             }
         }
         self.end().await;
+    }
+
+    /// Whether a proxy is about to be ready for the first time: somebody waits for `Programmed`.
+    fn is_starting(&self) -> bool {
+        self.sockets.keys().any(|gateway| self.desired.contains_key(gateway) && !self.was_ready(gateway))
     }
 
     /// Takes up what is wanted now.
@@ -173,7 +185,8 @@ impl FleetTask {
         let ports = assigned.into_iter().map(|(port, bound)| {
             (port, bound.map(|address| vec![address]).map_err(|error| error.to_string()))
         });
-        let placement = Placement::bound(ports);
+        let ready = host::status(&self.paths.gateway(gateway)).ready || self.was_ready(gateway);
+        let placement = Placement { ready, ..Placement::bound(ports) };
         if self.placed.get(gateway) == Some(&placement) {
             return;
         }
@@ -189,6 +202,10 @@ impl FleetTask {
         let key = object_key(gateway);
         // The core ends only when we all do.
         let _ = self.handle.ask(move |core| core.place(&key, placement)).await;
+    }
+
+    fn was_ready(&self, gateway: &GatewayName) -> bool {
+        self.placed.get(gateway).is_some_and(|placement| placement.ready)
     }
 
     fn open_socket(&mut self, gateway: &GatewayName) -> Result<(), FileError> {

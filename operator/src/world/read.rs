@@ -18,7 +18,7 @@ pub enum Read {
     SlicesOf(Arc<str>, Arc<str>),
     /// The output of an earlier unit.
     Output(Unit),
-    /// Which routes share a slot, and what its listeners want of it.
+    /// Which routes share a slot, their rules, and what its listeners want of it.
     MembersOf(Slot),
     /// Which streams a Gateway has.
     StreamsOf(ObjectKey),

@@ -22,6 +22,11 @@ use tonic::{Status, Streaming};
 
 use crate::store::{ResourceType, Version};
 
+/// How much the server may send before it is told that something was read: more than a response has, so that flow control
+/// does not take part in what is measured.
+const STREAM_WINDOW: u32 = 16 << 20;
+const CONNECTION_WINDOW: u32 = 24 << 20;
+
 /// Decides whether to reject a resource: the reason, if so.
 pub type Reject = Arc<dyn Fn(ResourceType, &str, &[u8]) -> Option<String> + Send + Sync>;
 
@@ -102,7 +107,10 @@ impl AdsClient {
     /// Connects to a Unix socket and opens a stream.
     pub async fn connect_unix(socket: &Path, options: ClientOptions) -> Result<Self, StreamEnded> {
         let refused = |error: tonic::transport::Error| StreamEnded(Status::unavailable(chain(&error)));
-        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).map_err(refused)?;
+        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display()))
+            .map_err(refused)?
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
         Self::open(endpoint.connect().await.map_err(refused)?, options).await
     }
 

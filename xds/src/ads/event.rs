@@ -11,10 +11,29 @@ use crate::store::{ResourceType, Seq, Version};
 /// The longest text of a proxy that is kept, in bytes: messages, names and versions come from outside.
 const MAX_TEXT: usize = 4096;
 
+/// The longest reason of a rejection, in bytes: it becomes part of a condition's message.
+const MAX_REASON: usize = 1024;
+
 /// Cuts a text from outside to a bounded length.
 pub(crate) fn bounded(text: &str) -> Arc<str> {
     let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
     Arc::from(text.get(..end.unwrap_or(0)).unwrap_or_default())
+}
+
+/// What a proxy says of a rejection, fit for a condition of the object that caused it.
+///
+/// Where a constraint of a message is violated, Envoy says the whole resource first: everybody's hostnames and routes, which are
+/// not for the eyes of whoever reads one route's status. Only the violation is kept.
+pub(crate) fn reason(text: &str) -> Arc<str> {
+    const VIOLATION: &str = "Proto constraint validation failed";
+    let from = text.rfind(VIOLATION).unwrap_or_default();
+    let kept = text.get(from..).unwrap_or_default();
+    // A dump of a message that we do not know the end of: better nothing than everything.
+    if kept.contains("goo.gle/debug") {
+        return Arc::from("the configuration is not valid; Envoy's log says more");
+    }
+    let end = (0..=kept.len().min(MAX_REASON)).rev().find(|end| kept.is_char_boundary(*end));
+    Arc::from(kept.get(..end.unwrap_or(0)).unwrap_or_default().trim())
 }
 
 /// Who a proxy says that it is. For display only: its identity is the transport's.
@@ -114,6 +133,17 @@ pub enum Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_shows_no_resource() {
+        let dump =
+            "goo.gle/debugproto\nname: \"default/web/80\"\nvirtual_hosts { name: \"secret.example\" }\n";
+        let said = format!("{dump}: Proto constraint validation failed (RouteAction.prefix_rewrite: no)");
+        assert_eq!(&*reason(&said), "Proto constraint validation failed (RouteAction.prefix_rewrite: no)");
+        assert!(!reason(dump).contains("secret.example"));
+        assert_eq!(&*reason("regex is too large\n"), "regex is too large");
+        assert_eq!(reason(&"é".repeat(MAX_REASON)).len(), MAX_REASON);
+    }
 
     #[test]
     fn a_text_from_outside_is_cut_at_a_character() {

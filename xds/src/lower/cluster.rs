@@ -33,7 +33,8 @@ const CONCURRENT_RETRIES: u32 = 1024;
 /// Lowers a cluster.
 ///
 /// Hosts are chosen by fewest requests of two picked at random: it spreads as evenly as round robin, and avoids slow
-/// hosts. Where connections or datagrams are passed on, hosts take turns: there the weights of the API are those of hosts. Envoy's circuit breakers at 1,024 are lifted: the API promises no such limit.
+/// hosts. Where connections or datagrams are passed on, hosts take turns: there the weights of the API are those of
+/// hosts. Envoy's circuit breakers at 1,024 are lifted: the API promises no such limit.
 pub fn cluster(cluster: &Cluster) -> ProtoCluster {
     ProtoCluster {
         name: cluster.name.to_string(),

@@ -84,10 +84,12 @@ fn stat_prefix(listener: &Listener) -> String {
 
 fn bind(at: std::net::SocketAddr, transport: Transport) -> Address {
     let mut address = wire::address(at);
-    if transport == Transport::Udp
-        && let Some(address::Address::SocketAddress(socket)) = &mut address.address
-    {
-        socket.protocol = Protocol::Udp.into();
+    if let Some(address::Address::SocketAddress(socket)) = &mut address.address {
+        if transport == Transport::Udp {
+            socket.protocol = Protocol::Udp.into();
+        }
+        // Every address means those of IPv4, too.
+        socket.ipv4_compat = matches!(at.ip(), std::net::IpAddr::V6(ip) if ip.is_unspecified());
     }
     address
 }

@@ -4,7 +4,12 @@
 //! pieces after routes that their identity picks, so that a changed route replaces one piece; where it is cut depends on
 //! nothing but its content.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
@@ -25,6 +30,8 @@ const ROUTES_PER_PIECE: u64 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Host {
     desired: Arc<VirtualHost>,
+    /// The desired routes of each origin in order, in a host that is not small.
+    by_origin: HashMap<Origin, Vec<Arc<Route>>>,
     /// Served routes in order, as they were encoded last; reused while equal.
     encoded: Vec<Encoded>,
     bytes: HostBytes,
@@ -68,9 +75,36 @@ impl Host {
 
     /// Replaces what is desired, and says what that means per origin.
     pub(super) fn set(&mut self, desired: Arc<VirtualHost>) -> Vec<OriginChange> {
-        let changes = compare(&self.desired, &desired);
+        let difference = difference(&self.desired, &desired);
+        let mut changes = Vec::with_capacity(difference.len());
+        for (origin, Difference { gone, new }) in difference {
+            let before = self.routes_of(origin);
+            let kept = before.iter().filter(|route| !gone.iter().any(|gone| gone.rank == route.rank));
+            let mut after: Vec<Arc<Route>> = kept.chain(new).cloned().collect();
+            after.sort_by(|one, other| one.rank.cmp(&other.rank));
+            let some = |routes: Vec<_>| (!routes.is_empty()).then_some(routes);
+            changes.push(OriginChange { origin: origin.clone(), before: some(before), after: some(after) });
+        }
+        self.index(&desired, &changes);
         self.desired = desired;
         changes
+    }
+
+    fn index(&mut self, desired: &VirtualHost, changes: &[OriginChange]) {
+        if desired.routes.len() <= SMALL {
+            self.by_origin = HashMap::new();
+        } else if self.by_origin.is_empty() {
+            for route in &desired.routes {
+                self.by_origin.entry(route.origin.clone()).or_default().push(Arc::clone(route));
+            }
+        } else {
+            for OriginChange { origin, after, .. } in changes {
+                match after {
+                    Some(routes) => _ = self.by_origin.insert(origin.clone(), routes.clone()),
+                    None => _ = self.by_origin.remove(origin),
+                }
+            }
+        }
     }
 
     /// The origins of its routes, each once.
@@ -81,9 +115,13 @@ impl Host {
         origins
     }
 
-    /// The desired routes of an origin.
+    /// The desired routes of an origin in order.
     pub(super) fn routes_of(&self, origin: &Origin) -> Vec<Arc<Route>> {
-        self.desired.routes.iter().filter(|route| route.origin == *origin).cloned().collect()
+        if self.by_origin.is_empty() {
+            self.desired.routes.iter().filter(|route| route.origin == *origin).cloned().collect()
+        } else {
+            self.by_origin.get(origin).cloned().unwrap_or_default()
+        }
     }
 
     /// Forgets what was encoded.
@@ -153,7 +191,9 @@ impl Host {
                 continue;
             }
             let mut bytes = BytesMut::with_capacity(group.iter().map(|one| one.bytes.len()).sum());
-            group.iter().for_each(|one| bytes.extend_from_slice(&one.bytes));
+            for one in group.iter() {
+                bytes.extend_from_slice(&one.bytes);
+            }
             let bytes = bytes.freeze();
             move_to(group, &bytes, 0);
             pieces.push(Piece::new(bytes));
@@ -195,7 +235,7 @@ fn is_exactly(piece: &Piece, routes: &[Encoded]) -> bool {
 fn begins_piece(route: &Route) -> bool {
     let rank = &route.rank;
     let place = format!("{}/{}/{}/{}", rank.object.1, rank.object.0, rank.rule, rank.matching);
-    xxh3_64(place.as_bytes()) % ROUTES_PER_PIECE == 0
+    xxh3_64(place.as_bytes()).is_multiple_of(ROUTES_PER_PIECE)
 }
 
 /// The routes of a host, with those that are put back replaced by what was acknowledged.
@@ -220,56 +260,39 @@ fn served<'a>(
     Cow::Owned(served)
 }
 
+/// What differs between two versions of an origin's routes.
+#[derive(Debug, Default)]
+struct Difference<'a> {
+    gone: Vec<&'a Arc<Route>>,
+    new: Vec<&'a Arc<Route>>,
+}
+
 /// What differs between two versions of a host, by origin. Routes that both share cost a comparison of pointers.
-fn compare(before: &VirtualHost, after: &VirtualHost) -> Vec<OriginChange> {
-    let mut changes: HashMap<&Origin, OriginChange> = HashMap::new();
+fn difference<'a>(before: &'a VirtualHost, after: &'a VirtualHost) -> BTreeMap<&'a Origin, Difference<'a>> {
+    let mut found: BTreeMap<&Origin, Difference<'_>> = BTreeMap::new();
     let (mut old, mut new) = (before.routes.iter().peekable(), after.routes.iter().peekable());
-    let mut changed = |origin| {
-        changes.entry(origin).or_insert_with(|| OriginChange {
-            origin: origin.clone(),
-            before: None,
-            after: None,
-        });
-    };
     loop {
-        match (old.peek(), new.peek()) {
-            (None, None) => break,
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return found,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
             (Some(one), Some(other)) if Arc::ptr_eq(one, other) || one == other => {
-                (old.next(), new.next());
-            }
-            (Some(one), Some(other)) if one.rank == other.rank => {
-                changed(&one.origin);
-                changed(&other.origin);
-                (old.next(), new.next());
-            }
-            (Some(one), Some(other)) if one.rank < other.rank => {
-                changed(&one.origin);
                 old.next();
-            }
-            (_, Some(other)) => {
-                changed(&other.origin);
                 new.next();
+                continue;
             }
-            (Some(one), None) => {
-                changed(&one.origin);
-                old.next();
-            }
+            // Both are in order of rank.
+            (Some(one), Some(other)) => one.rank.cmp(&other.rank),
+        };
+        if order.is_le()
+            && let Some(gone) = old.next()
+        {
+            found.entry(&gone.origin).or_default().gone.push(gone);
+        }
+        if order.is_ge()
+            && let Some(route) = new.next()
+        {
+            found.entry(&route.origin).or_default().new.push(route);
         }
     }
-    if changes.is_empty() {
-        return Vec::new();
-    }
-    for route in &before.routes {
-        if let Some(change) = changes.get_mut(&route.origin) {
-            change.before.get_or_insert_default().push(Arc::clone(route));
-        }
-    }
-    for route in &after.routes {
-        if let Some(change) = changes.get_mut(&route.origin) {
-            change.after.get_or_insert_default().push(Arc::clone(route));
-        }
-    }
-    let mut changes: Vec<OriginChange> = changes.into_values().collect();
-    changes.sort_by(|one, other| one.origin.cmp(&other.origin));
-    changes
 }

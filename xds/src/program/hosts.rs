@@ -50,7 +50,7 @@ pub(super) fn routes_key(table: &RouteTableName, domain: &Arc<str>, origin: &Ori
 }
 
 fn begins_run(domain: &str) -> bool {
-    xxh3_64(domain.as_bytes()) % HOSTS_PER_RUN == 0
+    xxh3_64(domain.as_bytes()).is_multiple_of(HOSTS_PER_RUN)
 }
 
 impl Table {
@@ -160,7 +160,9 @@ fn copy_together(small: &mut Vec<&mut Host>) -> Option<Piece> {
         return None;
     }
     let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    for part in &parts {
+        bytes.extend_from_slice(part);
+    }
     let (bytes, mut start) = (bytes.freeze(), 0);
     for (host, part) in small.drain(..).zip(parts) {
         let end = start + part.len();
@@ -184,11 +186,17 @@ mod tests {
     const TABLE: &str = "apps/public/80";
 
     fn route(index: usize, path: &str) -> Arc<Route> {
-        let object = (Arc::from(format!("apps/r{index}")), Arc::from("HTTPRoute"));
+        // Three routes are of one object, and the order differs from that of names.
+        let name = format!("apps/r{}", index / 3);
+        let object = (Arc::from(name.as_str()), Arc::from("HTTPRoute"));
         Arc::new(Route {
-            // The smaller the number the longer the path: order differs from that of names.
-            rank: RouteRank { path_length: Reverse(index % 7), object, ..RouteRank::default() },
-            origin: Origin::new(format!("HTTPRoute/apps/r{index}")),
+            rank: RouteRank {
+                path_length: Reverse(index % 7),
+                object,
+                rule: index % 3,
+                ..RouteRank::default()
+            },
+            origin: Origin::new(format!("HTTPRoute/{name}")),
             name: format!("r{index}").into(),
             matches: RouteMatch {
                 path: PathMatch::Exact(path.into()),
@@ -251,6 +259,26 @@ mod tests {
         paths.chain(host.misdirected.then(|| "/".to_owned())).collect()
     }
 
+    type Changes = Vec<(Origin, Option<Vec<Arc<Route>>>, Option<Vec<Arc<Route>>>)>;
+
+    fn changes(told: Vec<OriginChange>) -> Changes {
+        told.into_iter().map(|change| (change.origin, change.before, change.after)).collect()
+    }
+
+    fn naive_changes(old: &VirtualHost, new: &VirtualHost) -> Changes {
+        let by_origin = |host: &VirtualHost| {
+            let mut origins: BTreeMap<Origin, Vec<Arc<Route>>> = BTreeMap::new();
+            for route in &host.routes {
+                origins.entry(route.origin.clone()).or_default().push(route.clone());
+            }
+            origins
+        };
+        let (old, new) = (by_origin(old), by_origin(new));
+        let origins: BTreeSet<&Origin> = old.keys().chain(new.keys()).collect();
+        let changed = origins.into_iter().filter(|origin| old.get(*origin) != new.get(*origin));
+        changed.map(|origin| (origin.clone(), old.get(origin).cloned(), new.get(origin).cloned())).collect()
+    }
+
     #[derive(Debug, Clone)]
     enum Edit {
         Put { host: usize, routes: usize, changed: usize, misdirected: bool },
@@ -280,8 +308,9 @@ mod tests {
                         let routes = (0..routes)
                             .map(|each| route(each, &if each == changed { format!("/new/{each}") } else { format!("/{each}") }));
                         let new = host(routes, misdirected);
-                        edited.set_host(&domain(index), new.clone());
-                        hosts.insert(domain(index), new);
+                        let told = edited.set_host(&domain(index), new.clone());
+                        let old = hosts.insert(domain(index), new.clone()).unwrap_or_default();
+                        prop_assert_eq!(changes(told), naive_changes(&old, &new));
                     }
                     Edit::Remove { host: index } => {
                         edited.remove_host(&domain(index));

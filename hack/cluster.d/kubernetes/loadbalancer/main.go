@@ -124,7 +124,11 @@ func assign(ctx context.Context, client kubernetes.Interface, pool *Pool, all []
 			complete = false
 			continue
 		}
-		log.Printf("%s: %v instead of %v", name, want, has)
+		if want.IsValid() {
+			log.Printf("%s gets %s", name, want)
+		} else {
+			log.Printf("%s loses its address", name)
+		}
 		if holders[has] == service.UID {
 			delete(holders, has)
 		}

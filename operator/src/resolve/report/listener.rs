@@ -33,6 +33,9 @@ impl Engine {
             judge.of("Accepted", accepted, ("Accepted", "the listener is accepted")),
             match (accepted, certificate_fault) {
                 (Some(_), _) => judge.no("Programmed", "Invalid", "the listener is not accepted"),
+                (None, Some(_)) if tls.is_some_and(|tls| tls.stands) => {
+                    judge.no("Programmed", "Invalid", "the listener goes on with the certificates before")
+                }
                 (None, Some(_)) => {
                     judge.no("Programmed", "Invalid", "the listener's certificates cannot be used")
                 }

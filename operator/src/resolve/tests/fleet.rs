@@ -19,7 +19,7 @@ fn of(rig: &Rig, type_: &str) -> (String, String) {
 
 fn place(rig: &mut Rig, addresses: Addresses) {
     let ports = [((80, Transport::Tcp), Ok(vec![([0, 0, 0, 0], 80).into()]))].into_iter().collect();
-    rig.tell(|engine| engine.place(&web(), Some(Placement { ports, addresses })));
+    rig.tell(|engine| engine.place(&web(), Some(Placement { ports, addresses, ready: true })));
 }
 
 fn ips(addresses: &[&str]) -> Vec<AddressReport> {

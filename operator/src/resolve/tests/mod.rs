@@ -8,6 +8,7 @@ use serde_json::Value;
 mod any_order;
 mod attachment;
 mod cost;
+mod crowd;
 mod fleet;
 mod frontend;
 mod listeners;

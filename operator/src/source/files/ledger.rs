@@ -109,6 +109,8 @@ impl Ledger {
     fn claim(&mut self, key: &ObjectKey, claim: Claim) {
         let claims = &mut self.entries.entry(key.clone()).or_default().claims;
         let at = claims.partition_point(|other| other.place() <= claim.place());
+        // Nearly every object has one.
+        claims.reserve_exact(1);
         claims.insert(at, claim);
         self.touched.insert(key.clone());
     }

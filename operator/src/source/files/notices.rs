@@ -33,6 +33,8 @@ pub(super) struct Notices {
     watcher: Option<RecommendedWatcher>,
     names: Arc<Mutex<Names>>,
     deaf: bool,
+    /// Whether that was logged.
+    complained: bool,
 }
 
 /// The system speaks of absolute paths; files are known by the name that the user gave.
@@ -51,8 +53,18 @@ impl Notices {
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             hear(&lock(&heard), &pending, event, Instant::now());
         });
-        let watcher = watcher.inspect_err(complain).ok();
-        Self { deaf: watcher.is_none(), watcher, names }
+        match watcher {
+            Ok(watcher) => Self { watcher: Some(watcher), names, deaf: false, complained: false },
+            Err(error) => {
+                complain(&error);
+                Self::none()
+            }
+        }
+    }
+
+    /// Nobody tells of anything.
+    pub(super) fn none() -> Self {
+        Self { watcher: None, names: Arc::default(), deaf: true, complained: true }
     }
 
     /// Whether changes may happen that the system does not tell.
@@ -62,6 +74,7 @@ impl Notices {
 
     /// Before everything is walked again, and so every watch set again.
     pub(super) fn renew(&mut self) {
+        self.complained &= self.deaf;
         self.deaf = self.watcher.is_none();
     }
 
@@ -102,9 +115,10 @@ impl Notices {
             // Gone in the meantime: the folder above tells.
             Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
             Err(error) => {
-                if !self.deaf {
+                if !self.complained {
                     complain(&error);
                 }
+                self.complained = true;
                 self.deaf = true;
             }
         }
@@ -180,5 +194,69 @@ fn haste(kind: EventKind) -> Option<Haste> {
         EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => None,
         // Deletions, the old name of a renaming; a new file, which is written next or is a link; rights.
         _ => Some(Haste::Soon),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{DataChange, Flag, RemoveKind};
+
+    use super::*;
+
+    fn names() -> Names {
+        let mut names = Names::default();
+        names.watched.insert("/w/conf".into(), "conf".into());
+        names.watched.insert("/w/conf/link.yaml".into(), "conf/link.yaml".into());
+        names.guard(Path::new("/w/conf"), Path::new("conf"));
+        names
+    }
+
+    /// What is to be looked at, and whether at once.
+    fn heard(event: notify::Result<Event>) -> (Vec<PathBuf>, bool) {
+        let (pending, now) = (Pending::default(), Instant::now());
+        hear(&names(), &pending, event, now);
+        match pending.take(now) {
+            Ok(work) => (work.paths.unwrap_or_default(), true),
+            Err(None) => (Vec::new(), false),
+            Err(Some(_)) => {
+                let work = pending.take(now + Duration::from_mins(1)).expect("something waits");
+                (work.paths.unwrap_or_default(), false)
+            }
+        }
+    }
+
+    #[test]
+    fn events_are_about_files_as_the_user_names_them() {
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let removed = EventKind::Remove(RemoveKind::File);
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        for (kind, path, expected, at_once) in [
+            (closed, "/w/conf/a.yaml", &["conf/a.yaml"][..], true),
+            (written, "/w/conf/a.yaml", &["conf/a.yaml"], false),
+            (removed, "/w/conf/a.yaml", &["conf/a.yaml"], false),
+            (renamed, "/w/conf/sub", &["conf/sub"], true),
+            (closed, "/w/conf/link.yaml", &["conf/link.yaml"], true),
+            (renamed, "/w/conf", &["conf"], true),
+            (renamed, "/w/conf/..data", &["conf"], true),
+            (opened, "/w/conf/a.yaml", &[], false),
+            (closed, "/w/conf/.a.yaml.swp", &[], false),
+            (closed, "/w/other/a.yaml", &[], false),
+        ] {
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(
+                heard(Ok(Event::new(kind).add_path(path.into()))),
+                (expected, at_once),
+                "{kind:?} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn lost_events_and_errors_lead_to_a_look_at_everything() {
+        let everything = (Vec::new(), true);
+        assert_eq!(heard(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan))), everything);
+        assert_eq!(heard(Err(notify::Error::generic("lost"))), everything);
     }
 }

@@ -23,8 +23,17 @@ use crate::source::Batch;
 /// does not tell of changes (its limit of watches is reached), everything is looked at every second.
 pub async fn watch(files: Files, batches: Sender<Batch>, shutdown: CancellationToken) {
     let pending = Arc::new(Pending::default());
-    let mut notices = Notices::new(pending.clone());
-    let mut files = files;
+    let notices = Notices::new(pending.clone());
+    follow(files, notices, &pending, batches, shutdown).await;
+}
+
+async fn follow(
+    mut files: Files,
+    mut notices: Notices,
+    pending: &Pending,
+    batches: Sender<Batch>,
+    shutdown: CancellationToken,
+) {
     pending.note_everything(Duration::ZERO, Instant::now());
     let mut first = true;
     loop {
@@ -71,4 +80,37 @@ fn look(files: &mut Files, notices: &mut Notices, paths: Option<Vec<PathBuf>>) -
         notices.guard(root);
     }
     files.update(&paths, Patience::Young, notices)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::{sync::mpsc, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn where_the_system_does_not_tell_changes_are_found_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let namespace =
+            |name: &str| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
+        fs::write(folder.path().join("a.yaml"), namespace("a")).unwrap();
+        let (sender, mut batches) = mpsc::channel(1);
+        let (shutdown, pending) = (CancellationToken::new(), Pending::default());
+        pending.note_everything(Duration::ZERO, Instant::now());
+        let files = Files::new([folder.path()]);
+        let following = follow(files, Notices::none(), &pending, sender, shutdown.clone());
+        let told = async {
+            let mut next = async || timeout(Duration::from_secs(20), batches.recv()).await.unwrap().unwrap();
+            let first = next().await.changes;
+            fs::write(folder.path().join("b.yaml"), namespace("b")).unwrap();
+            let second = next().await.changes;
+            shutdown.cancel();
+            [first, second]
+                .map(|changes| changes.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>())
+        };
+        let ((), told) = tokio::join!(following, told);
+        assert_eq!(told, [["Namespace/a"], ["Namespace/b"]]);
+    }
 }

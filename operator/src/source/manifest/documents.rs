@@ -33,12 +33,16 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
         }
         let said = separator.unwrap_or(line).trim();
         // A directive belongs to the document after it; none of the two that exist changes how a manifest is read.
-        blank &= said.is_empty() || said.starts_with('#') || said == "..." || line.starts_with('%');
+        blank &= said.is_empty() || said.starts_with('#') || said == "..." || is_directive(line);
         offset += line.len();
         line_number += 1;
     }
     push(start, text.len(), first_line, blank);
     pieces
+}
+
+fn is_directive(line: &str) -> bool {
+    line.starts_with("%YAML ") || line.starts_with("%TAG ")
 }
 
 /// JSON may write a character beyond U+FFFF as two escapes, which YAML cannot read; as one of YAML's escapes it can. Places behind
@@ -91,6 +95,7 @@ mod tests {
         assert_eq!(cut("a: 1\r\n---\r\nb: 2\r\n"), [(1, "a: 1\r\n"), (2, "---\r\nb: 2\r\n")]);
         assert_eq!(cut("--- {a: 1}\n--- # two\nb: 2"), [(1, "--- {a: 1}\n"), (2, "--- # two\nb: 2")]);
         assert_eq!(cut("%YAML 1.2\n---\na: 1\n"), [(2, "---\na: 1\n")]);
+        assert_eq!(cut("%nonsense\n"), [(1, "%nonsense\n")]);
         assert_eq!(cut("a: ---\n  ---\n----\n"), [(1, "a: ---\n  ---\n----\n")], "no separators");
     }
 

@@ -107,20 +107,40 @@ fn what_is_no_object_of_ours_is_named() {
             false,
         ),
         ("apiVersion: v1\nkind: Pod", "m:2:7: warning: v1 Pod is not read by Portolan", false),
-        (
-            "{apiVersion: gateway.networking.k8s.io/v1, kind: ListenerSet, metadata: {name: u}, spec: {parentRef: {name: g}, listeners: [{name: a, port: 1, protocol: HTTP}]}}",
-            "m:1:1: warning: ListenerSet/default/u: is valid, but not resolved yet",
-            false,
-        ),
-        (
-            "{apiVersion: gateway.networking.k8s.io/v1, kind: UDPRoute, metadata: {name: u}, spec: {}}",
-            "m:1:87: error: UDPRoute/default/u: spec.rules: is required",
-            false,
-        ),
     ] {
         let read = manifest(text);
         assert_eq!(problems(&read), [expected], "{text}");
         assert_eq!(read.unidentified, unidentified, "{text}");
+    }
+}
+
+#[test]
+fn a_kind_that_is_not_resolved_is_checked_all_the_same() {
+    for (kind, spec) in [
+        ("TCPRoute", "{rules: [{backendRefs: [{name: a, port: 1}]}]}"),
+        ("UDPRoute", "{rules: [{backendRefs: [{name: a, port: 1}]}]}"),
+        ("TLSRoute", "{hostnames: [a.b], rules: [{backendRefs: [{name: a, port: 1}]}]}"),
+        ("ListenerSet", "{parentRef: {name: g}, listeners: [{name: a, port: 80, protocol: HTTP}]}"),
+        (
+            "BackendTLSPolicy",
+            "{targetRefs: [{group: '', kind: Service, name: s}], validation: {hostname: a.b, wellKnownCACertificates: System}}",
+        ),
+    ] {
+        let object = |spec: &str| {
+            format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: {kind}, metadata: {{name: x}}, spec: {spec}}}"
+            )
+        };
+        let warning = format!("m:1:1: warning: {kind}/default/x: is valid, but not resolved yet");
+        let expected = if crate::model::Kind::from_name(kind).is_some() { Vec::new() } else { vec![warning] };
+        assert_eq!(problems(&manifest(object(spec))), expected);
+        let broken = problems(&manifest(object("{nonsense: 1}")));
+        assert!(
+            broken
+                .iter()
+                .any(|one| one.ends_with(&format!("{kind}/default/x: spec.nonsense: unknown field"))),
+            "{broken:?}"
+        );
     }
 }
 

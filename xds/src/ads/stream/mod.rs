@@ -29,7 +29,7 @@ use portolan_xds_proto::google::rpc::Status;
 pub use subscription::Rejection;
 use subscription::{InFlight, NameRequest, Outgoing, Subscription};
 
-use super::event::{Answer, Event, NodeInfo, bounded};
+use super::event::{Answer, Event, NodeInfo, bounded, reason};
 use super::registry::{StreamSummary, TypeSummary};
 use crate::store::{Child, ResourceType, Seq, Store};
 
@@ -128,7 +128,7 @@ impl Stream {
         {
             let error = request.error_detail.as_ref();
             if let Some(error) = error {
-                subscription.reject(&in_flight, &bounded(&error.message));
+                subscription.reject(&in_flight, &reason(&error.message));
             }
             let counters = self.counters.entry(kind).or_default();
             *(if error.is_some() { &mut counters.nacked } else { &mut counters.acked }) += 1;
@@ -361,7 +361,7 @@ fn answer_event(kind: ResourceType, in_flight: InFlight, error: Option<&Status>,
     };
     match error {
         None => Event::Acked(answer),
-        Some(error) => Event::Nacked { answer, message: bounded(&error.message) },
+        Some(error) => Event::Nacked { answer, message: reason(&error.message) },
     }
 }
 

@@ -1,0 +1,210 @@
+//! `portolan preflight`: what a cluster lacks before Portolan can be installed in it, or run.
+//!
+//! It asks, and changes nothing. Each thing that is missing comes with what to do about it.
+
+mod permissions;
+
+use std::time::Duration;
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{Api, Client, api::PostParams};
+use portolan_crds::names::BUNDLE_VERSION;
+use serde::Serialize;
+
+pub use permissions::{Permission, installer, operator};
+
+use crate::{
+    model::Kind,
+    source::kubernetes::{Installed, SecretAccess, chain, installed},
+};
+
+/// How long one question may take.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// The oldest Kubernetes that has what the CRDs use (CEL rules of the kinds that Gateway API v1.7 defines).
+const OLDEST_MINOR: u32 = 31;
+
+/// Kinds without which there is nothing to serve.
+const NEEDED: [Kind; 4] = [Kind::GatewayClass, Kind::Gateway, Kind::HttpRoute, Kind::ReferenceGrant];
+
+/// How one check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is as it should be.
+    Ok,
+    /// Portolan works without it, but not for everything.
+    Warning,
+    /// Portolan does not work without it.
+    Missing,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: String,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// What was found, and what to do about it.
+    pub message: String,
+}
+
+impl Finding {
+    fn new(check: impl Into<String>, verdict: Verdict, message: impl Into<String>) -> Self {
+        Self { check: check.into(), verdict, message: message.into() }
+    }
+}
+
+/// On whose behalf permissions are looked at. The identity is always the one of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A person who installs Portolan.
+    Installer,
+    /// The operator itself.
+    Operator,
+}
+
+/// Looks at everything.
+pub async fn preflight(client: &Client, role: Role, secrets: SecretAccess, namespace: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let version = match tokio::time::timeout(REQUEST, client.apiserver_version()).await {
+        Ok(Ok(version)) => version,
+        Ok(Err(error)) => {
+            findings.push(Finding::new("API server", Verdict::Missing, chain(&error)));
+            return findings;
+        }
+        Err(_) => {
+            let message = format!("no answer for {} s", REQUEST.as_secs());
+            findings.push(Finding::new("API server", Verdict::Missing, message));
+            return findings;
+        }
+    };
+    findings.push(judge_version(&version.major, &version.minor, &version.git_version));
+    let kinds = match tokio::time::timeout(REQUEST, installed(client)).await {
+        Ok(Ok(kinds)) => kinds,
+        Ok(Err(error)) => {
+            findings.push(Finding::new("Gateway API CRDs", Verdict::Missing, chain(&error)));
+            Vec::new()
+        }
+        Err(_) => {
+            let message = format!("no answer for {} s", REQUEST.as_secs());
+            findings.push(Finding::new("Gateway API CRDs", Verdict::Missing, message));
+            Vec::new()
+        }
+    };
+    findings.extend(kinds.iter().map(|(kind, state)| judge_kind(*kind, state)));
+    let there = |kind: &Kind| match kinds.iter().find(|(known, _)| known == kind) {
+        Some((_, state)) => matches!(state, Installed::Yes(_)),
+        // It is built in.
+        None => true,
+    };
+    let permissions = match role {
+        Role::Operator => operator(Kind::ALL.into_iter().filter(there), secrets, namespace),
+        Role::Installer => installer(namespace, !NEEDED.iter().all(there)),
+    };
+    for permission in permissions {
+        findings.push(judge_permission(client, permission).await);
+    }
+    findings
+}
+
+fn judge_version(major: &str, minor: &str, shown: &str) -> Finding {
+    let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
+    let old = match (major.parse::<u32>(), digits.parse::<u32>()) {
+        (Ok(1), Ok(minor)) => minor < OLDEST_MINOR,
+        (Ok(major), _) => major < 1,
+        _ => false,
+    };
+    if old {
+        let message = format!("{shown}: Portolan is tested from 1.{OLDEST_MINOR}; upgrade the cluster");
+        return Finding::new("API server", Verdict::Warning, message);
+    }
+    Finding::new("API server", Verdict::Ok, shown)
+}
+
+fn judge_kind(kind: Kind, state: &Installed) -> Finding {
+    let check = format!("kind {kind}");
+    let lacking = if NEEDED.contains(&kind) { Verdict::Missing } else { Verdict::Warning };
+    let install = "install the CRDs: kubectl apply --server-side -f config/crd/gateway-api/standard";
+    match state {
+        Installed::Yes(Some(release)) if *release.version == *BUNDLE_VERSION => {
+            Finding::new(check, Verdict::Ok, format!("{} {}", release.version, release.channel))
+        }
+        Installed::Yes(Some(release)) => {
+            let message = format!(
+                "{} {}: Portolan knows the Gateway API up to {BUNDLE_VERSION}",
+                release.version, release.channel
+            );
+            Finding::new(check, Verdict::Ok, message)
+        }
+        Installed::Yes(None) => {
+            Finding::new(check, Verdict::Warning, "its CRD does not say which release it is from")
+        }
+        Installed::OtherVersions(versions) => {
+            let message =
+                format!("serves {}, not the version that Portolan reads; {install}", versions.join(", "));
+            Finding::new(check, lacking, message)
+        }
+        Installed::No => Finding::new(check, lacking, format!("is not installed; {install}")),
+    }
+}
+
+async fn judge_permission(client: &Client, permission: Permission) -> Finding {
+    let check = format!("may {permission}");
+    let attributes = ResourceAttributes {
+        group: Some(permission.group),
+        resource: Some(permission.resource),
+        subresource: permission.subresource.map(ToOwned::to_owned),
+        verb: Some(permission.verb.to_owned()),
+        namespace: permission.namespace,
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let params = PostParams::default();
+    match tokio::time::timeout(REQUEST, api.create(&params, &review)).await {
+        Ok(Ok(answer)) if answer.status.as_ref().is_some_and(|status| status.allowed) => {
+            Finding::new(check, Verdict::Ok, "yes")
+        }
+        Ok(Ok(answer)) => {
+            let reason = answer.status.and_then(|status| status.reason).filter(|reason| !reason.is_empty());
+            let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let message = format!("no{reason}; see the roles in config/rbac");
+            Finding::new(check, Verdict::Missing, message)
+        }
+        Ok(Err(error)) => Finding::new(check, Verdict::Missing, chain(&error)),
+        Err(_) => Finding::new(check, Verdict::Missing, format!("no answer for {} s", REQUEST.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::kubernetes::Release;
+
+    #[test]
+    fn an_old_api_server_is_a_warning() {
+        assert_eq!(judge_version("1", "35", "v1.35.4").verdict, Verdict::Ok);
+        assert_eq!(judge_version("1", "31+", "v1.31.2-gke").verdict, Verdict::Ok);
+        assert_eq!(judge_version("1", "25", "v1.25.0").verdict, Verdict::Warning);
+    }
+
+    #[test]
+    fn what_is_missing_says_what_to_do() {
+        let release = |version: &str| {
+            Installed::Yes(Some(Release { version: version.into(), channel: "standard".into() }))
+        };
+        assert_eq!(judge_kind(Kind::Gateway, &release("v1.7.0")).verdict, Verdict::Ok);
+        assert_eq!(judge_kind(Kind::GrpcRoute, &Installed::No).verdict, Verdict::Warning);
+        let missing = judge_kind(Kind::Gateway, &Installed::OtherVersions(vec!["v1beta1".into()]));
+        assert_eq!(missing.verdict, Verdict::Missing);
+        assert!(
+            missing.message.contains("v1beta1") && missing.message.contains("kubectl apply"),
+            "{missing:?}"
+        );
+    }
+}
