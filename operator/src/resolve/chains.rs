@@ -93,10 +93,10 @@ impl Build<'_> {
             let name = || format!("{}/{}", listener.name, key.domain).into();
             match listener.protocol {
                 Some(Protocol::Tls(TlsMode::Terminate)) => {
-                    self.terminated(listener, None, name(), server_name, tcp)
+                    self.terminated(listener, None, name(), server_name, tcp);
                 }
                 Some(Protocol::Tls(TlsMode::Passthrough)) => {
-                    self.chain(listener, name(), server_name, None, tcp)
+                    self.chain(listener, name(), server_name, None, tcp);
                 }
                 Some(Protocol::Tcp) => self.chain(listener, "tcp".into(), None, None, tcp),
                 Some(Protocol::Udp) => {
