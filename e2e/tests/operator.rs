@@ -111,6 +111,10 @@ async fn manifests_get_a_status_and_what_others_wrote_stays() {
         objects.gateway_api("HTTPRoute", &namespace, "bad").await.unwrap()["status"]["parents"].clone();
     parents.as_array_mut().unwrap().insert(0, foreign.clone());
     objects.patch_status("HTTPRoute", &namespace, "bad", &json!({"parents": parents})).await;
+    // As the API server writes it: in its own order of fields.
+    let foreign =
+        objects.gateway_api("HTTPRoute", &namespace, "bad").await.unwrap()["status"]["parents"][0].clone();
+    assert_eq!(foreign["controllerName"], "example.com/other");
     objects.apply(&route(&namespace, "bad", "shop")).await;
     let after = has(&objects, &namespace, "HTTPRoute", "bad", "ResolvedRefs=True ResolvedRefs").await;
     assert_eq!(after["status"]["parents"][0].to_string(), foreign.to_string());
@@ -236,7 +240,7 @@ fn reading(without: &str) -> String {
     format!(
         r#"[
 {{"apiGroups": ["gateway.networking.k8s.io"], "resources": {kinds:?}, "verbs": ["list", "watch"]}},
-{{"apiGroups": [""], "resources": ["services", "namespaces"], "verbs": ["list", "watch"]}},
+{{"apiGroups": [""], "resources": ["services", "namespaces", "configmaps"], "verbs": ["list", "watch"]}},
 {{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}},
 {{"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["get", "list", "watch"]}},
 {{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}},

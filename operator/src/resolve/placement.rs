@@ -17,6 +17,8 @@ pub struct Placement {
     /// Whether one of its proxies serves. Once it has been so it stays so until the fleet goes: restarting, scaling and
     /// rolling take nothing back.
     pub ready: bool,
+    /// Why none does, as far as is known: for whoever waits for it.
+    pub trouble: Option<String>,
 }
 
 /// Where clients reach a Gateway.
@@ -26,7 +28,12 @@ pub enum Addresses {
     #[default]
     Bound,
     /// Not known yet, and why: `AddressNotAssigned`.
-    Pending(String),
+    Pending {
+        /// What it has got so far.
+        assigned: Vec<AddressReport>,
+        /// What it waits for.
+        why: String,
+    },
     /// At these, given by something before the proxies: a Service. One that the Gateway asks for and that is not
     /// among them is not usable.
     Assigned(Vec<AddressReport>),
@@ -44,7 +51,7 @@ impl Placement {
     pub fn bound(
         ports: impl IntoIterator<Item = ((u16, Transport), Result<Vec<SocketAddr>, String>)>,
     ) -> Self {
-        Self { ports: ports.into_iter().collect(), addresses: Addresses::Bound, ready: true }
+        Self { ports: ports.into_iter().collect(), addresses: Addresses::Bound, ready: true, trouble: None }
     }
 }
 
@@ -77,7 +84,7 @@ impl Engine {
                 let ips = self.bound(gateway).into_iter().map(|at| AddressReport::ip(at.ip()));
                 (ips.collect(), None)
             }
-            Addresses::Pending(why) => return (Vec::new(), unassigned(why)),
+            Addresses::Pending { assigned, why } => return (assigned.clone(), unassigned(why)),
             Addresses::Assigned(assigned) => (assigned.clone(), None),
             Addresses::Refused { assigned, why } => (assigned.clone(), Some(why.clone())),
         };

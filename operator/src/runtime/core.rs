@@ -126,7 +126,7 @@ impl Core {
             Input::Synced => {
                 self.synced = true;
                 self.hub.set_ready();
-                self.tell_wanted();
+                self.tell_fleets();
             }
             Input::Placed(gateway, Some(placement)) => self.place(&gateway, placement),
             Input::Placed(gateway, None) => {
@@ -155,8 +155,6 @@ impl Core {
         let started = Instant::now();
         // Whether a class may be deleted depends on them, and nothing in its report does.
         let classes = self.classes_of(&batch);
-        let gateways_touched =
-            batch.changes.iter().any(|(key, _)| matches!(key.kind, Kind::Gateway | Kind::GatewayClass));
         let count = batch.changes.len();
         pairs::remember(&mut batch.changes, self.engine.world());
         let resolved = self.engine.apply(batch.changes);
@@ -166,9 +164,6 @@ impl Core {
             follower.add(classes.iter().cloned());
         }
         tell(&self.outlets.referenced, self.engine.referenced());
-        if gateways_touched && self.synced {
-            self.tell_wanted();
-        }
     }
 
     /// The classes of Gateways that change, before and after.
@@ -216,6 +211,9 @@ impl Core {
         }
         self.metrics.on_lowered(started.elapsed());
         self.judge(&reports);
+        if !resolved.fleets.is_empty() && self.synced {
+            self.tell_fleets();
+        }
     }
 
     fn on_proxy(&mut self, gateway: &GatewayKey, stream: StreamId, event: &Event) {
@@ -280,8 +278,10 @@ impl Core {
         self.judge(&resolved.reports);
     }
 
-    fn tell_wanted(&self) {
+    fn tell_fleets(&self) {
         tell(&self.outlets.wanted, self.engine.wanted_ports());
+        let plans = self.engine.fleet_plans().map(|(key, plan)| (key.clone(), Arc::clone(plan)));
+        tell(&self.outlets.plans, plans.collect());
     }
 
     /// Looks at reports again, and tells whoever follows if one changed.
@@ -314,7 +314,8 @@ impl Core {
             let Some(served) = self.served.get(gateway) else {
                 return Programmed::Pending("the Gateway has no fleet yet".into());
             };
-            let (programmed, seq) = served.programmed(object, object == gateway);
+            let trouble = self.engine.placement(gateway).and_then(|placement| placement.trouble.as_deref());
+            let (programmed, seq) = served.programmed(object, object == gateway, trouble);
             waits.borrow_mut().extend(seq.map(|seq| (gateway.clone(), seq)));
             programmed
         });
@@ -431,7 +432,13 @@ impl Served {
     }
 
     /// What the proxies made of an object's content, and the edit it waits for. `itself` is the Gateway.
-    fn programmed(&self, object: &ObjectKey, itself: bool) -> (Programmed, Option<Seq>) {
+    /// `trouble` is why no proxy serves.
+    fn programmed(
+        &self,
+        object: &ObjectKey,
+        itself: bool,
+        trouble: Option<&str>,
+    ) -> (Programmed, Option<Seq>) {
         if let Some(message) = self.rejected.get(object) {
             return (Programmed::Rejected(message.clone()), None);
         }
@@ -453,6 +460,11 @@ impl Served {
             (0, _) => "no proxy is connected".to_owned(),
             (_, 0) if !self.progress.is_ready() => "no proxy is ready yet".to_owned(),
             (all, lacking) => format!("{lacking} of {all} proxies have not acknowledged it yet"),
+        };
+        let why = match trouble {
+            // Others' objects are not a route's business: its owner cannot do anything about them.
+            Some(trouble) if itself => format!("{why}: {trouble}"),
+            _ => why,
         };
         (Programmed::Pending(why), Some(seq))
     }

@@ -42,12 +42,15 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     metrics::Metrics,
     model::ObjectKey,
-    resolve::{Environment, Placement},
+    resolve::{Environment, FleetPlan, Placement},
     source::Batch,
 };
 
 /// The ports that each Gateway's fleet should bind. A Gateway without any usable listener has none.
 pub type Wanted = BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>>;
+
+/// The fleets that there should be.
+pub type Plans = BTreeMap<ObjectKey, Arc<FleetPlan>>;
 
 /// Something that the core is told.
 enum Input {
@@ -66,6 +69,7 @@ enum Input {
 #[derive(Debug)]
 struct Outlets {
     wanted: watch::Sender<Wanted>,
+    plans: watch::Sender<Plans>,
     standing: watch::Sender<u64>,
     referenced: watch::Sender<BTreeSet<ObjectKey>>,
 }
@@ -81,6 +85,7 @@ pub struct Handle {
     inputs: mpsc::Sender<Input>,
     hub: Arc<Hub>,
     wanted: watch::Receiver<Wanted>,
+    plans: watch::Receiver<Plans>,
     standing: watch::Receiver<u64>,
     referenced: watch::Receiver<BTreeSet<ObjectKey>>,
 }
@@ -126,6 +131,11 @@ impl Handle {
     /// What the fleets should bind, as it changes.
     pub fn wanted(&self) -> watch::Receiver<Wanted> {
         self.wanted.clone()
+    }
+
+    /// What the fleets should be, as it changes.
+    pub fn plans(&self) -> watch::Receiver<Plans> {
+        self.plans.clone()
     }
 
     /// A number that moves whenever the standing of an object does.
@@ -176,15 +186,17 @@ pub fn start(
     let (sender, inputs) = mpsc::channel();
     let hub = Arc::new(Hub::new(sender.clone(), Arc::clone(&metrics)));
     let (wanted, wanted_changes) = watch::channel(Wanted::new());
+    let (plans, plans_changes) = watch::channel(Plans::new());
     let (standing, standing_changes) = watch::channel(0);
     let (referenced, referenced_changes) = watch::channel(BTreeSet::new());
-    let outlets = Outlets { wanted, standing, referenced };
+    let outlets = Outlets { wanted, plans, standing, referenced };
     let core = Core::new(Arc::clone(&hub), outlets, metrics, keep, environment);
     let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
     let handle = Handle {
         inputs: sender,
         hub,
         wanted: wanted_changes,
+        plans: plans_changes,
         standing: standing_changes,
         referenced: referenced_changes,
     };

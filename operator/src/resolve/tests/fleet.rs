@@ -19,7 +19,7 @@ fn of(rig: &Rig, type_: &str) -> (String, String) {
 
 fn place(rig: &mut Rig, addresses: Addresses) {
     let ports = [((80, Transport::Tcp), Ok(vec![([0, 0, 0, 0], 80).into()]))].into_iter().collect();
-    rig.tell(|engine| engine.place(&web(), Some(Placement { ports, addresses, ready: true })));
+    rig.tell(|engine| engine.place(&web(), Some(Placement { ports, addresses, ready: true, trouble: None })));
 }
 
 fn ips(addresses: &[&str]) -> Vec<AddressReport> {
@@ -69,7 +69,7 @@ fn an_address_is_used_refused_or_awaited() {
     for (addresses, status, reason, shown) in [
         (Addresses::Assigned(ips(&["10.0.0.9"])), "True", "Programmed", vec!["10.0.0.9"]),
         (Addresses::Assigned(ips(&["10.0.0.8"])), "False", "AddressNotUsable", vec!["10.0.0.8"]),
-        (Addresses::Pending("the Service has no address yet".into()), "False", "AddressNotAssigned", vec![]),
+        (Addresses::Pending { assigned: vec![], why: "the Service has no address yet".into() }, "False", "AddressNotAssigned", vec![]),
         (
             Addresses::Refused { assigned: vec![], why: "10.0.0.9 is outside the range of Services".into() },
             "False",
