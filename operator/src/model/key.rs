@@ -26,6 +26,9 @@ pub enum Kind {
     /// gateway.networking.k8s.io UDPRoute.
     #[serde(rename = "UDPRoute")]
     UdpRoute,
+    /// gateway.networking.k8s.io BackendTLSPolicy.
+    #[serde(rename = "BackendTLSPolicy")]
+    BackendTlsPolicy,
     /// gateway.networking.k8s.io ReferenceGrant.
     ReferenceGrant,
     /// core Service.
@@ -42,7 +45,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
@@ -50,6 +53,7 @@ impl Kind {
         Self::TlsRoute,
         Self::TcpRoute,
         Self::UdpRoute,
+        Self::BackendTlsPolicy,
         Self::ReferenceGrant,
         Self::Service,
         Self::EndpointSlice,
@@ -68,6 +72,7 @@ impl Kind {
             Self::TlsRoute => "TLSRoute",
             Self::TcpRoute => "TCPRoute",
             Self::UdpRoute => "UDPRoute",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",

@@ -12,8 +12,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    ConfigMap, EndpointSlice, GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace, Object,
-    ObjectKey, ParentRef, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
+    BackendTlsPolicy, BackendValidation, ConfigMap, EndpointSlice, GrantFrom, GrantTo, GrpcMethod, HttpMatch,
+    Kind, Meta, Namespace, Object, ObjectKey, ParentRef, PolicyTarget, ReferenceGrant, Route, RouteMatches,
+    Rule, Secret, Service, ServicePort,
     route::{RawRule, RawTimeouts},
 };
 
@@ -70,6 +71,7 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
         Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
             route(meta, spec).map(|v| Object::Route(Arc::new(v)))
         }
+        Kind::BackendTlsPolicy => policy(meta, spec).map(|v| Object::BackendTlsPolicy(Arc::new(v))),
         Kind::ReferenceGrant => grant(meta, spec).map(|v| Object::ReferenceGrant(Arc::new(v))),
         Kind::Service => service(meta, spec).map(|v| Object::Service(Arc::new(v))),
         Kind::EndpointSlice => slice(meta, &raw, json).map(|v| Object::EndpointSlice(Arc::new(v))),
@@ -133,6 +135,18 @@ fn rule<M: Default>(raw: RawRule<M>, wrap: impl FnOnce(Vec<M>) -> RouteMatches) 
         retry: raw.retry,
         session_persistence: raw.session_persistence.is_some(),
     }
+}
+
+fn policy(meta: Meta, spec: &Value) -> Result<BackendTlsPolicy, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        #[serde(default)]
+        target_refs: Vec<PolicyTarget>,
+        validation: BackendValidation,
+    }
+    let raw: Raw = lift(spec)?;
+    Ok(BackendTlsPolicy { meta, targets: raw.target_refs, validation: raw.validation })
 }
 
 fn grant(meta: Meta, spec: &Value) -> Result<ReferenceGrant, String> {

@@ -1,7 +1,7 @@
 //! Backends: from a reference to a cluster, and from EndpointSlices to its addresses.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -9,9 +9,10 @@ use std::{
 use portolan_xds::ir::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, Millis, Origin, Transport};
 
 use super::{
-    Fault, Provenance, RefFrom,
+    BackendTls, Connection, Fault, Provenance, RefFrom,
     engine::State,
     grant::{RefError, named, resolve_ref},
+    policy,
 };
 use crate::{
     model::{BackendRef, Kind, ObjectKey, Route, Service, ServicePort},
@@ -29,14 +30,18 @@ pub struct ClusterId {
     pub port: u16,
     /// How to speak to it.
     pub protocol: AppProtocol,
+    /// TLS towards it.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 impl ClusterId {
     /// The xDS name: `<namespace>/<service>/<port>`, and `/h2` where HTTP/2 is spoken, since one Service port can be
-    /// reached by a GRPCRoute and by an HTTPRoute, and a change of protocol must make a new cluster that warms first.
+    /// reached by a GRPCRoute and by an HTTPRoute, and a change of protocol must make a new cluster that warms first. The
+    /// same holds for TLS: `/<policy hash>`.
     pub fn name(&self) -> ClusterName {
-        let suffix = if self.protocol == AppProtocol::Http2 { "/h2" } else { "" };
-        format!("{}/{}/{}{suffix}", self.namespace, self.service, self.port).into()
+        let protocol = if self.protocol == AppProtocol::Http2 { "/h2" } else { "" };
+        let policy = self.tls.as_ref().map(|tls| format!("/{}", tls.hash())).unwrap_or_default();
+        format!("{}/{}/{}{protocol}{policy}", self.namespace, self.service, self.port).into()
     }
 }
 
@@ -53,12 +58,22 @@ pub struct BackendPort {
     pub transport: Transport,
 }
 
+/// A backend that a reference leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTarget {
+    /// The port.
+    pub port: BackendPort,
+    /// How it is spoken to.
+    pub connection: Connection,
+}
+
 /// Follows a backendRef to a port that routes of this kind can use.
-pub(super) fn port(
+pub(super) fn target(
     view: &View<'_>,
+    state: &State,
     route: &Route,
     reference: &BackendRef,
-) -> Result<(BackendPort, ServicePort), Fault> {
+) -> Result<(BackendTarget, ServicePort), Fault> {
     let kind = route.meta.key.kind;
     if !reference.group.is_empty() || *reference.kind != *Kind::Service.as_str() {
         return Err(Fault::new(
@@ -103,23 +118,39 @@ pub(super) fn port(
     };
     let found =
         BackendPort { namespace: key.namespace.clone(), service: key.name.clone(), port: number, transport };
-    Ok((found, port.clone()))
+    let connection = match transport {
+        Transport::Tcp => policy::connection(view, state, &service, port),
+        Transport::Udp => Connection::Plain,
+    };
+    Ok((BackendTarget { port: found, connection }, port.clone()))
 }
 
-/// Follows a backendRef of a route that forwards requests.
-pub(super) fn backend(view: &View<'_>, route: &Route, reference: &BackendRef) -> Result<ClusterId, Fault> {
-    let (BackendPort { namespace, service, port, .. }, spec) = self::port(view, route, reference)?;
+/// Follows a backendRef of a route that forwards requests. No cluster is one that must not be reached: see
+/// [`Connection::Refused`]. The route is not to blame, and its reference is fine.
+pub(super) fn backend(
+    view: &View<'_>,
+    state: &State,
+    route: &Route,
+    reference: &BackendRef,
+) -> Result<Option<ClusterId>, Fault> {
+    let (BackendTarget { port, connection }, spec) = target(view, state, route, reference)?;
+    let BackendPort { namespace, service, port, .. } = port;
     let protocol = match spec.app_protocol.as_deref() {
         _ if route.meta.key.kind == Kind::GrpcRoute => AppProtocol::Http2,
         // GEP-1911; grpc is the name that IANA and older users know.
         Some("kubernetes.io/h2c" | "grpc") => AppProtocol::Http2,
-        Some("kubernetes.io/wss") => {
+        Some("kubernetes.io/wss") if connection == Connection::Plain => {
             let what = format!("Service/{namespace}/{service} port {port}: appProtocol kubernetes.io/wss");
-            return Err(Fault::new("UnsupportedProtocol", format!("{what} needs TLS towards the backend")));
+            let how = "needs TLS towards the backend: say by a BackendTLSPolicy whom to trust";
+            return Err(Fault::new("UnsupportedProtocol", format!("{what} {how}")));
         }
         _ => AppProtocol::Http1,
     };
-    Ok(ClusterId { namespace, service, port, protocol })
+    Ok(match connection {
+        Connection::Plain => Some(ClusterId { namespace, service, port, protocol, tls: None }),
+        Connection::Tls(tls) => Some(ClusterId { namespace, service, port, protocol, tls: Some(tls) }),
+        Connection::Refused => None,
+    })
 }
 
 /// Resolves [`super::Unit::Cluster`].
@@ -128,7 +159,8 @@ pub(super) fn cluster(id: &ClusterId) -> Cluster {
     Cluster {
         name: id.name(),
         protocol: id.protocol,
-        tls: None,
+        tls: id.tls.as_ref().map(|tls| tls.tls.clone()),
+        sockets: BTreeMap::new(),
         connect_timeout: Millis(5_000),
         origin: Origin::new(origin.to_string()),
     }
@@ -143,7 +175,7 @@ pub(super) fn endpoints(view: &View<'_>, state: &State, id: &ClusterId) -> Endpo
         transport: Transport::Tcp,
     };
     let endpoints = addresses(view, state, &port).into_iter();
-    let endpoints = endpoints.map(|(address, zone)| Endpoint { address, zone, weight: 1 });
+    let endpoints = endpoints.map(|(address, zone)| Endpoint { address, zone, weight: 1, socket: None });
     Endpoints { endpoints: endpoints.collect(), nowhere: 0 }
 }
 

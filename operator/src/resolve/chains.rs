@@ -8,7 +8,7 @@ use portolan_xds::ir::{
 
 use super::{
     ClientCheck, Fault, FrontendOut, ListenerOut, ListenerTls, ListenersOut, Placement, Protocol, Serves,
-    StreamKey, StreamName, TlsOut, Unit, engine::State,
+    StreamKey, TlsOut, Unit, engine::State,
 };
 use crate::{
     model::{Hostname, ObjectKey, TlsMode},
@@ -77,16 +77,9 @@ impl Build<'_> {
     /// A chain for each stream: for each server name of TLS listeners, with and without a route.
     fn streams<'k>(&mut self, keys: impl Iterator<Item = &'k StreamKey>) {
         let listeners = self.listeners;
-        let mut ports: BTreeMap<&StreamName, (u16, Transport)> = BTreeMap::new();
-        for listener in &listeners.listeners {
-            if let Some(Serves::Stream(name)) = &listener.serves {
-                ports.insert(name, (listener.port, listener.transport()));
-            }
-        }
         for key in keys {
             let host: Option<Hostname> = key.domain.parse().ok();
-            let Some((port, transport)) = ports.get(&key.name).copied() else { continue };
-            let Some(listener) = listeners.owner(port, transport, host.as_ref()) else { continue };
+            let Some(listener) = listeners.stream_owner(&key.name, host.as_ref()) else { continue };
             let cluster = key.to_string().into();
             let tcp = ChainTraffic::Tcp { cluster };
             let server_name = host.as_ref().map(Hostname::shared);

@@ -9,9 +9,9 @@ use std::{
 use portolan_xds::ir::Delta;
 
 use super::{
-    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach,
-    backend, chains, class, dependencies::Dependencies, effects::Effects, environment::Environment, fleet,
-    frontend, host, listeners, route, slot::Slots, stream, tls,
+    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, PolicyOut, RouteOut, TlsOut, Unit,
+    attach, backend, chains, class, dependencies::Dependencies, effects::Effects, environment::Environment,
+    fleet, frontend, host, listeners, policy, route, slot::Slots, stream, tls,
 };
 use crate::{
     model::{Kind, Object, ObjectKey},
@@ -49,6 +49,7 @@ impl State {
         fleet(Fleet) -> Fleet: FleetPlan,
         frontend(Frontend) -> Frontend: FrontendOut,
         tls(Tls) -> Tls: TlsOut,
+        policy(Policy) -> Policy: PolicyOut,
         route(Route) -> Route: RouteOut,
         chains(Chains) -> Chains: chains::ChainsOut,
     }
@@ -156,6 +157,7 @@ impl Engine {
                     [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
                 self.dirty.extend(units.map(|unit| unit(key.clone())));
             }
+            Kind::BackendTlsPolicy => _ = self.dirty.insert(Unit::Policy(key.clone())),
             kind if kind.is_route() => {
                 let parents = |object: Option<&Object>| match object {
                     Some(Object::Route(route)) => attach::gateways_of(route),
@@ -244,7 +246,8 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         Unit::Fleet(key) => wrap(fleet::fleet(view, state, key), Output::Fleet),
         Unit::Frontend(key) => wrap(frontend::frontend(view, key), Output::Frontend),
         Unit::Tls(key) => wrap(tls::tls(view, key), Output::Tls),
-        Unit::Route(key) => wrap(route::route(view, key), Output::Route),
+        Unit::Policy(key) => wrap(policy::policy(view, key), Output::Policy),
+        Unit::Route(key) => wrap(route::route(view, state, key), Output::Route),
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
         Unit::Stream(gateway, key) => wrap(stream::stream(view, state, gateway, key), Output::Stream),
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),

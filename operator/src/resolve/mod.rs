@@ -24,6 +24,7 @@ mod host;
 mod listeners;
 mod matches;
 mod placement;
+mod policy;
 mod report;
 mod route;
 mod slot;
@@ -33,7 +34,7 @@ mod unit;
 mod uses;
 
 pub use attach::{AttachOut, ParentOutcome};
-pub use backend::{BackendPort, ClusterId};
+pub use backend::{BackendPort, BackendTarget, ClusterId};
 pub use chains::ChainsOut;
 pub use class::ClassOut;
 pub use engine::{Engine, Resolved};
@@ -44,9 +45,10 @@ pub use frontend::{ClientCheck, FrontendOut};
 pub use grant::{Granted, RefError, RefFrom};
 pub use listeners::{ListenerOut, ListenersOut, Protocol, Serves};
 pub use placement::{Addresses, Placement};
+pub use policy::{BackendTls, Connection, PolicyOut};
 pub use report::{
-    AddressReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport, ParentReport,
-    Programmed, Report, RouteReport, Status,
+    AddressReport, AncestorReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport,
+    ParentReport, PolicyReport, Programmed, Report, RouteReport, Status,
 };
 pub use route::{RouteOut, RuleOut, StreamRule};
 pub use slot::{Slot, StreamKey, StreamKind, StreamName};

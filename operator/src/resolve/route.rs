@@ -7,7 +7,8 @@ use portolan_xds::ir::{
 };
 
 use super::{
-    BackendPort, ClusterId, Fault, backend,
+    BackendTarget, ClusterId, Fault, backend,
+    engine::State,
     filters::{self, Filters},
     matches::{self, Precedence},
 };
@@ -35,6 +36,8 @@ pub struct RouteOut {
     pub dropped: Vec<(usize, Fault)>,
     /// Backends that rules and mirrors use.
     pub clusters: Arc<BTreeSet<ClusterId>>,
+    /// Policies about the Services that it refers to, in force or not: their status tells of its Gateways.
+    pub policies: BTreeSet<ObjectKey>,
 }
 
 impl RouteOut {
@@ -54,7 +57,7 @@ impl RouteOut {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRule {
     /// Weights, and the backends that get these shares; none is an invalid one.
-    pub arms: Vec<(u32, Option<BackendPort>)>,
+    pub arms: Vec<(u32, Option<BackendTarget>)>,
 }
 
 /// A rule, resolved.
@@ -72,7 +75,7 @@ pub struct RuleOut {
 const MOST_WEIGHT: u32 = 1_000_000;
 
 /// Resolves [`super::Unit::Route`].
-pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
+pub(super) fn route(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<RouteOut> {
     let route = view.route(key)?;
     let mut out = RouteOut {
         generation: route.meta.generation,
@@ -88,24 +91,27 @@ pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
             .collect(),
         dropped: Vec::new(),
         clusters: Arc::default(),
+        policies: BTreeSet::new(),
     };
     for (index, rule) in route.rules.iter().enumerate() {
         let resolved = match rule {
             Ok(rule) if rule.matches == RouteMatches::Everything => {
-                stream_rule(view, &route, index, rule, &mut out)
+                stream_rule(view, state, &route, index, rule, &mut out)
             }
-            Ok(rule) => resolve_rule(view, &route, index, rule, &mut out),
+            Ok(rule) => resolve_rule(view, state, &route, index, rule, &mut out),
             Err(message) => Err(Fault::unsupported(message.clone())),
         };
         if let Err(fault) = resolved {
             out.dropped.push((index, fault));
         }
     }
+    out.policies = view.policies_seen();
     Some(out)
 }
 
 fn resolve_rule(
     view: &View<'_>,
+    state: &State,
     route: &Route,
     index: usize,
     rule: &Rule,
@@ -120,12 +126,12 @@ fn resolve_rule(
         RouteMatches::Everything => Ok(Vec::new()),
     }
     .map_err(Fault::unsupported)?;
-    let rule_filters = filters::collect(view, route, &rule.filters)?;
+    let rule_filters = filters::collect(view, state, route, &rule.filters)?;
     let mut arms = Vec::with_capacity(rule.backends.len());
     for (position, reference) in rule.backends.iter().enumerate() {
         let field = format!("backendRefs[{position}]");
         check_weight(reference).map_err(|fault| fault.at(&field))?;
-        arms.push((reference, resolve_arm(view, route, reference).map_err(|fault| fault.at(&field))?));
+        arms.push((reference, resolve_arm(view, state, route, reference).map_err(|fault| fault.at(&field))?));
     }
     let parts = Parts { route, rule, filters: &rule_filters, arms: &arms };
     let per_match = filters::needs_prefix(&rule_filters)
@@ -148,8 +154,7 @@ fn resolve_rule(
         out.unresolved.extend(arm.filters.faults.into_iter().map(|fault| fault.at(&field)));
         clusters.extend(arm.filters.clusters);
         match arm.cluster {
-            Ok(cluster) if arm.weight > 0 => _ = clusters.insert(cluster),
-            Ok(_) => {}
+            Ok(cluster) => clusters.extend(cluster.filter(|_| arm.weight > 0)),
             Err(fault) => out.unresolved.push(fault.at(&field)),
         }
     }
@@ -161,6 +166,7 @@ fn resolve_rule(
 /// The rule of a TLSRoute, TCPRoute or UDPRoute: backends and nothing else.
 fn stream_rule(
     view: &View<'_>,
+    state: &State,
     route: &Route,
     index: usize,
     rule: &Rule,
@@ -173,8 +179,8 @@ fn stream_rule(
     for (position, reference) in rule.backends.iter().enumerate() {
         let field = format!("backendRefs[{position}]");
         check_weight(reference).map_err(|fault| fault.at(&field))?;
-        match backend::port(view, route, &reference.reference) {
-            Ok((port, _)) => arms.push((reference.weight, Some(port))),
+        match backend::target(view, state, route, &reference.reference) {
+            Ok((target, _)) => arms.push((reference.weight, Some(target))),
             Err(fault) => {
                 arms.push((reference.weight, None));
                 unresolved.push(fault.at(format!("rules[{index}].{field}")));
@@ -205,15 +211,20 @@ fn each<S>(
 
 struct ArmParts {
     weight: u32,
-    cluster: Result<ClusterId, Fault>,
+    cluster: Result<Option<ClusterId>, Fault>,
     filters: Filters,
 }
 
-fn resolve_arm(view: &View<'_>, route: &Route, reference: &WeightedRef) -> Result<ArmParts, Fault> {
+fn resolve_arm(
+    view: &View<'_>,
+    state: &State,
+    route: &Route,
+    reference: &WeightedRef,
+) -> Result<ArmParts, Fault> {
     Ok(ArmParts {
         weight: reference.weight,
-        cluster: backend::backend(view, route, &reference.reference),
-        filters: filters::collect(view, route, &reference.filters)?,
+        cluster: backend::backend(view, state, route, &reference.reference),
+        filters: filters::collect(view, state, route, &reference.filters)?,
     })
 }
 
@@ -298,7 +309,7 @@ fn arm_ir(arm: &ArmParts, matched: &PathMatch) -> Result<Arm, Fault> {
     let rewrite: Option<UrlRewrite> =
         filters.rewrite.as_ref().map(|spec| filters::rewrite(Some(spec), matched)).transpose()?;
     let backend = match &arm.cluster {
-        Ok(cluster) if !filters.unknown => Backend::Cluster(cluster.name()),
+        Ok(Some(cluster)) if !filters.unknown => Backend::Cluster(cluster.name()),
         _ => Backend::Invalid,
     };
     Ok(Arm {

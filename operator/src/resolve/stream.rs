@@ -9,15 +9,16 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{AppProtocol, Cluster, Endpoint, Endpoints, Millis, Origin};
+use portolan_xds::ir::{AppProtocol, Cluster, Endpoint, Endpoints, Millis, Origin, UpstreamTls};
 
 use super::{
-    StreamRule, backend,
+    BackendTls, Connection, Protocol, StreamRule, Unit, backend,
     engine::State,
-    slot::{Slot, StreamKey},
+    slot::{Slot, StreamKey, StreamKind},
+    tls,
 };
 use crate::{
-    model::ObjectKey,
+    model::{Hostname, ObjectKey, TlsMode},
     world::{Read, View},
 };
 
@@ -29,6 +30,8 @@ const WHOLE: u64 = 100_000_000;
 pub struct StreamOut {
     pub(super) cluster: Arc<Cluster>,
     pub(super) endpoints: Arc<Endpoints>,
+    /// Policies whose authorities it needs.
+    pub(super) policies: BTreeSet<ObjectKey>,
 }
 
 /// Resolves [`Unit::Stream`].
@@ -42,18 +45,39 @@ pub(super) fn stream(
     view.record(Read::MembersOf(slot.clone()));
     state.slots.members(&slot)?;
     let served = serving_route(state, &slot);
-    let endpoints = served.as_ref().map_or_else(Endpoints::default, |(_, rule)| endpoints(view, state, rule));
+    let passes = passes_tls(view, state, gateway, key);
+    let arms = served.as_ref().map_or_else(Vec::new, |(_, rule)| arms(view, state, rule, passes));
+    let mut sockets = BTreeMap::new();
+    let mut policies = BTreeSet::new();
+    for tls in arms.iter().filter_map(|arm| arm.tls.as_ref()) {
+        let client = tls::client_certificate(view, state, gateway);
+        sockets.insert(tls.hash().into(), UpstreamTls { client_certificate: client, ..tls.tls.clone() });
+        policies.extend(tls.authorities().cloned());
+    }
     let origin = served.as_ref().map_or(gateway, |(route, _)| route);
     Some(StreamOut {
         cluster: Arc::new(Cluster {
             name: key.to_string().into(),
             protocol: AppProtocol::Opaque,
             tls: None,
+            sockets,
             connect_timeout: Millis(5_000),
             origin: Origin::new(origin.to_string()),
         }),
-        endpoints: Arc::new(endpoints),
+        endpoints: Arc::new(share(&arms)),
+        policies,
     })
+}
+
+/// Whether what is passed on is TLS already: a policy about the backend is for those who make connections of their own.
+fn passes_tls(view: &View<'_>, state: &State, gateway: &ObjectKey, key: &StreamKey) -> bool {
+    if key.name.kind != StreamKind::Tls {
+        return false;
+    }
+    view.record(Read::Output(Unit::Listeners(gateway.clone())));
+    let host: Option<Hostname> = key.domain.parse().ok();
+    let owner = state.listeners(gateway).and_then(|all| all.stream_owner(&key.name, host.as_ref()));
+    owner.and_then(|listener| listener.protocol) != Some(Protocol::Tls(TlsMode::Terminate))
 }
 
 /// The route with the most specific hostname as it was written, then the oldest, then by namespace and name
@@ -69,33 +93,53 @@ fn serving_route(state: &State, slot: &Slot) -> Option<(ObjectKey, StreamRule)> 
     Some((key.clone(), rule.clone()))
 }
 
-fn endpoints(view: &View<'_>, state: &State, rule: &StreamRule) -> Endpoints {
+/// A share and where it goes.
+#[derive(Debug, Default)]
+struct Share {
+    weight: u32,
+    addresses: BTreeSet<SocketAddr>,
+    tls: Option<Arc<BackendTls>>,
+}
+
+fn arms(view: &View<'_>, state: &State, rule: &StreamRule, passes_tls: bool) -> Vec<Share> {
     let arms = rule.arms.iter().filter(|(weight, _)| *weight > 0);
-    let arms = arms.map(|(weight, port)| {
-        let found = port.iter().flat_map(|port| backend::addresses(view, state, port));
-        (*weight, found.map(|(address, _)| address).collect())
+    let arms = arms.map(|(weight, target)| {
+        let nowhere = Share { weight: *weight, ..Share::default() };
+        let Some(target) = target else { return nowhere };
+        let tls = match &target.connection {
+            Connection::Refused if !passes_tls => return nowhere,
+            Connection::Tls(tls) if !passes_tls => Some(Arc::clone(tls)),
+            _ => None,
+        };
+        let found = backend::addresses(view, state, &target.port).into_iter();
+        Share { weight: *weight, addresses: found.map(|(address, _)| address).collect(), tls }
     });
-    share(&arms.collect::<Vec<_>>())
+    arms.collect()
 }
 
 /// Spreads weights over addresses. The share of a backend without addresses goes nowhere: it is refused, not taken over
 /// by the others (TCPRouteRule.backendRefs). An address behind two backends gets both shares.
-fn share(arms: &[(u32, BTreeSet<SocketAddr>)]) -> Endpoints {
-    let total: u64 = arms.iter().map(|(weight, _)| u64::from(*weight)).sum();
-    let (mut weights, mut nowhere): (BTreeMap<SocketAddr, u64>, u64) = (BTreeMap::new(), 0);
-    for (weight, addresses) in arms {
-        let part = WHOLE * u64::from(*weight) / total.max(1);
-        let count = u64::try_from(addresses.len()).unwrap_or(u64::MAX);
+fn share(arms: &[Share]) -> Endpoints {
+    type Weights = BTreeMap<SocketAddr, (u64, Option<Arc<str>>)>;
+    let total: u64 = arms.iter().map(|arm| u64::from(arm.weight)).sum();
+    let (mut weights, mut nowhere): (Weights, u64) = (BTreeMap::new(), 0);
+    for arm in arms {
+        let part = WHOLE * u64::from(arm.weight) / total.max(1);
+        let count = u64::try_from(arm.addresses.len()).unwrap_or(u64::MAX);
         if count == 0 {
             nowhere += part;
         }
-        for address in addresses {
-            *weights.entry(*address).or_default() += (part / count).max(1);
+        let socket: Option<Arc<str>> = arm.tls.as_ref().map(|tls| tls.hash().into());
+        for address in &arm.addresses {
+            let (weight, through) = weights.entry(*address).or_default();
+            *weight += (part / count).max(1);
+            *through = socket.clone().or_else(|| through.take());
         }
     }
-    let divisor = weights.values().fold(nowhere, |divisor, weight| gcd(divisor, *weight)).max(1);
+    let divisor = weights.values().fold(nowhere, |divisor, (weight, _)| gcd(divisor, *weight)).max(1);
     let small = |weight: u64| u32::try_from(weight / divisor).unwrap_or(u32::MAX);
-    let endpoint = |(address, weight)| Endpoint { address, zone: None, weight: small(weight) };
+    let endpoint =
+        |(address, (weight, socket))| Endpoint { address, zone: None, weight: small(weight), socket };
     Endpoints { endpoints: weights.into_iter().map(endpoint).collect(), nowhere: small(nowhere) }
 }
 
@@ -111,7 +155,8 @@ mod tests {
         let arms: Vec<_> = arms
             .iter()
             .map(|(weight, hosts)| {
-                (*weight, hosts.iter().map(|host| format!("{host}:1").parse().unwrap()).collect())
+                let addresses = hosts.iter().map(|host| format!("{host}:1").parse().unwrap()).collect();
+                Share { weight: *weight, addresses, tls: None }
             })
             .collect();
         let shared = share(&arms);

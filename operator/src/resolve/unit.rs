@@ -5,8 +5,8 @@ use std::sync::Arc;
 use portolan_xds::ir::{self, VirtualHostKey};
 
 use super::{
-    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, RouteOut, StreamKey,
-    StreamOut, TlsOut, host::HostOut,
+    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, PolicyOut, RouteOut,
+    StreamKey, StreamOut, TlsOut, host::HostOut,
 };
 use crate::model::ObjectKey;
 
@@ -24,6 +24,8 @@ pub enum Unit {
     Frontend(ObjectKey),
     /// A Gateway's certificates.
     Tls(ObjectKey),
+    /// A BackendTLSPolicy.
+    Policy(ObjectKey),
     /// A route's rules, the same for every parent.
     Route(ObjectKey),
     /// A route (first) on a Gateway (second): which listeners, which hostnames.
@@ -55,6 +57,8 @@ pub enum Output {
     Frontend(Arc<FrontendOut>),
     /// Of [`Unit::Tls`].
     Tls(Arc<TlsOut>),
+    /// Of [`Unit::Policy`].
+    Policy(Arc<PolicyOut>),
     /// Of [`Unit::Route`].
     Route(Arc<RouteOut>),
     /// Of [`Unit::Attach`].

@@ -16,6 +16,8 @@ pub enum Read {
     GrantsInto(Arc<str>),
     /// The EndpointSlices of a Service: namespace and name.
     SlicesOf(Arc<str>, Arc<str>),
+    /// The BackendTLSPolicies about a Service: namespace and name.
+    PoliciesOn(Arc<str>, Arc<str>),
     /// The output of an earlier unit.
     Output(Unit),
     /// Which routes share a slot, their rules, and what its listeners want of it.

@@ -1,6 +1,6 @@
 //! Clusters and their endpoints.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct Cluster {
     pub protocol: AppProtocol,
     /// TLS towards the backend.
     pub tls: Option<UpstreamTls>,
+    /// TLS towards those of its endpoints that name it: a cluster of several backends, each with its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sockets: BTreeMap<Arc<str>, UpstreamTls>,
     /// How long a TCP connection may take to be made.
     pub connect_timeout: Millis,
     /// Who is blamed when Envoy rejects it.
@@ -36,7 +39,7 @@ pub struct Cluster {
 }
 
 /// TLS towards a backend (BackendTLSPolicy).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UpstreamTls {
     /// The server name sent, and verified unless `subject_alt_names` is given.
     pub server_name: Arc<str>,
@@ -49,7 +52,7 @@ pub struct UpstreamTls {
 }
 
 /// Which authorities a backend's certificate may come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum UpstreamTrust {
     /// The system's.
     System,
@@ -76,4 +79,7 @@ pub struct Endpoint {
     pub zone: Option<Arc<str>>,
     /// Its share, not 0.
     pub weight: u32,
+    /// Which of the cluster's `sockets` leads to it; none is as the cluster says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Arc<str>>,
 }

@@ -3,7 +3,9 @@
 use portolan_xds_proto::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster as ProtoCluster, UpstreamConnectionOptions,
     circuit_breakers::Thresholds,
-    cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy},
+    cluster::{
+        ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+    },
 };
 use portolan_xds_proto::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, TcpKeepalive, TransportSocket,
@@ -79,8 +81,19 @@ pub fn cluster(cluster: &Cluster) -> ProtoCluster {
             .into_iter()
             .collect(),
         transport_socket: cluster.tls.as_ref().map(|tls| transport_socket(tls, cluster.protocol)),
+        transport_socket_matches: socket_matches(cluster),
         ..ProtoCluster::default()
     }
+}
+
+/// Each socket for the endpoints that name it; the others are as the cluster says.
+fn socket_matches(cluster: &Cluster) -> Vec<TransportSocketMatch> {
+    let sockets = cluster.sockets.iter().map(|(name, tls)| TransportSocketMatch {
+        name: name.to_string(),
+        r#match: Some(wire::socket_name(name)),
+        transport_socket: Some(transport_socket(tls, cluster.protocol)),
+    });
+    sockets.collect()
 }
 
 fn protocol(protocol: AppProtocol) -> Option<HttpProtocolOptions> {

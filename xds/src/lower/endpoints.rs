@@ -30,7 +30,11 @@ pub fn endpoints(name: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
             locality: zone.map(|zone| Locality { zone: zone.to_string(), ..Locality::default() }),
             lb_endpoints: members
                 .into_iter()
-                .map(|one| member(wire::address(one.address), one.weight, even))
+                .map(|one| {
+                    let mut member = member(wire::address(one.address), one.weight, even);
+                    member.metadata = one.socket.as_deref().map(wire::socket_metadata);
+                    member
+                })
                 .collect(),
             ..LocalityLbEndpoints::default()
         }

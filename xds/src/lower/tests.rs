@@ -5,6 +5,8 @@ use std::{cmp::Reverse, sync::Arc};
 use prost::{Message, Name};
 use serde_json::Value;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::ir::*;
 
@@ -365,6 +367,7 @@ fn plain_cluster(protocol: AppProtocol) -> Cluster {
         name: "apps/one/80".into(),
         protocol,
         tls: None,
+        sockets: BTreeMap::new(),
         connect_timeout: Millis(5000),
         origin: Origin::new("Service/apps/one"),
     }
@@ -387,6 +390,11 @@ fn clusters() {
         client_certificate: None,
         ..tls.clone()
     };
+    let several = Cluster {
+        sockets: [("one".into(), tls.clone()), ("two".into(), system.clone())].into(),
+        ..plain_cluster(AppProtocol::Opaque)
+    };
+    golden("cluster-sockets", &cluster(&several));
     golden("cluster-tls", &cluster(&Cluster { tls: Some(tls), ..plain_cluster(AppProtocol::Http2) }));
     golden(
         "cluster-tls-system",
@@ -400,6 +408,7 @@ fn endpoints_by_zone() {
         address: address.parse().unwrap(),
         zone: zone.map(text),
         weight: 1,
+        socket: None,
     };
     let some = Endpoints {
         endpoints: vec![at("10.0.0.2:80", Some("b")), at("10.0.0.1:80", Some("a")), at("[fd00::1]:80", None)],
@@ -409,7 +418,7 @@ fn endpoints_by_zone() {
     let weighted = Endpoints {
         endpoints: vec![
             Endpoint { weight: 70, ..at("10.0.0.1:80", None) },
-            Endpoint { weight: 20, ..at("10.0.0.2:80", None) },
+            Endpoint { weight: 20, socket: Some("one".into()), ..at("10.0.0.2:80", None) },
         ],
         nowhere: 10,
     };

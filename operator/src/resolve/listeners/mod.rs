@@ -115,6 +115,17 @@ impl ListenersOut {
         self.listeners.get(*index)
     }
 
+    /// The accepted listener that a server name of a stream belongs to.
+    pub(super) fn stream_owner(
+        &self,
+        name: &StreamName,
+        hostname: Option<&Hostname>,
+    ) -> Option<&ListenerOut> {
+        let of = |one: &&ListenerOut| matches!(&one.serves, Some(Serves::Stream(serves)) if serves == name);
+        let one = self.listeners.iter().find(of)?;
+        self.owner(one.port, one.transport(), hostname)
+    }
+
     /// The ports of accepted listeners.
     pub fn ports(&self) -> BTreeSet<(u16, Transport)> {
         self.owners.keys().copied().collect()

@@ -20,7 +20,7 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
     all.extend(objects(&certificate));
     for mode in ["AllowValidOnly", "AllowInsecureFallback"] {
         all.extend(objects(&format!(
-            "kind: Gateway\nmetadata: {{name: tls, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  tls: {{frontend: {{default: {{validation: {{mode: {mode}, caCertificateRefs: [{{kind: ConfigMap, group: '', name: ca, namespace: other}}]}}}}}}}}\n  listeners: [{{name: a, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}}}, {{name: b, port: 443, hostname: b.example.com, protocol: HTTPS, tls: {{certificateRefs: [{{name: d}}]}}}}]"
+            "kind: Gateway\nmetadata: {{name: tls, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  tls: {{backend: {{clientCertificateRef: {{name: c}}}}, frontend: {{default: {{validation: {{mode: {mode}, caCertificateRefs: [{{kind: ConfigMap, group: '', name: ca, namespace: other}}]}}}}}}}}\n  listeners: [{{name: a, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}}}, {{name: b, port: 443, hostname: b.example.com, protocol: HTTPS, tls: {{certificateRefs: [{{name: d}}]}}}}]"
         )));
     }
     for text in ["", &rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem()] {
@@ -28,6 +28,21 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
         all.extend(objects(&format!(
             "kind: ConfigMap\nmetadata: {{name: ca, namespace: other}}\ndata: {{ca.crt: {text}}}"
         )));
+    }
+    let authority = serde_json::to_string(&authority()).unwrap();
+    for text in ["''", &authority] {
+        all.extend(objects(&format!(
+            "kind: ConfigMap\nmetadata: {{name: ca, namespace: default}}\ndata: {{ca.crt: {text}}}"
+        )));
+    }
+    for (name, created) in [("p1", 2020), ("p2", 2021)] {
+        for (target, host) in
+            [("blue", "a.org"), ("blue, sectionName: t", "a.org"), ("blue", "b.org"), ("nobody", "a.org")]
+        {
+            all.extend(objects(&format!(
+                "kind: BackendTLSPolicy\nmetadata: {{name: {name}, namespace: default, creationTimestamp: '{created}-01-01T00:00:00Z'}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {target}}}], validation: {{hostname: {host}, caCertificateRefs: [{{group: '', kind: ConfigMap, name: ca}}]}}}}"
+            )));
+        }
     }
     all.extend(objects("kind: ReferenceGrant\nmetadata: {name: ca, namespace: other}\nspec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}], to: [{group: '', kind: ConfigMap}]}"));
     for (index, mode) in ["Terminate", "Passthrough"].into_iter().enumerate() {

@@ -69,7 +69,12 @@ fn an_address_is_used_refused_or_awaited() {
     for (addresses, status, reason, shown) in [
         (Addresses::Assigned(ips(&["10.0.0.9"])), "True", "Programmed", vec!["10.0.0.9"]),
         (Addresses::Assigned(ips(&["10.0.0.8"])), "False", "AddressNotUsable", vec!["10.0.0.8"]),
-        (Addresses::Pending { assigned: vec![], why: "the Service has no address yet".into() }, "False", "AddressNotAssigned", vec![]),
+        (
+            Addresses::Pending { assigned: vec![], why: "the Service has no address yet".into() },
+            "False",
+            "AddressNotAssigned",
+            vec![],
+        ),
         (
             Addresses::Refused { assigned: vec![], why: "10.0.0.9 is outside the range of Services".into() },
             "False",
