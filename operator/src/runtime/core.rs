@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use portolan_xds::{
     GatewayKey,
     ads::{Event, SharedStore, StreamId},
-    ir::Origin,
+    ir::{Delta, Origin},
     program::{Applied, Frozen, Program},
     store::{ResourceType, Seq},
 };
@@ -45,6 +45,8 @@ struct Served {
     /// A rejection that is the Gateway's own: of a listener as a whole, or of a Secret.
     own: Option<String>,
     kept: Vec<Frozen>,
+    /// What is not taken from the proxies of a Gateway that is gone while they drain.
+    held_back: Delta,
 }
 
 /// See the module.
@@ -194,8 +196,15 @@ impl Core {
                     rejected: BTreeMap::new(),
                     own: None,
                     kept: Vec::new(),
+                    held_back: Delta::default(),
                 }
             });
+            let mut whole = std::mem::take(&mut served.held_back);
+            whole.merge(delta);
+            let mut delta = whole;
+            if !self.engine.is_served(&gateway) {
+                served.held_back = served.program.hold_back_datagrams(&mut delta);
+            }
             served.store.update(|store| served.program.apply(delta, store, seen));
             reports.extend(served.review(&self.engine, &gateway));
             served.remember(&*self.keep);
