@@ -388,7 +388,10 @@ fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
     });
     let by_label = query
         .get("labelSelector")
-        .is_none_or(|label| object["metadata"]["labels"][label.as_str()].is_string());
+        .is_none_or(|label| match label.split_once('=') {
+            Some((label, value)) => object["metadata"]["labels"][label] == value,
+            None => object["metadata"]["labels"][label.as_str()].is_string(),
+        });
     by_field && by_label
 }
 

@@ -124,6 +124,8 @@ impl Engine {
             };
             self.touch(&Read::Placement(gateway.clone()));
             self.settle(&mut resolved);
+            // Addresses are in its status and in no unit's output.
+            resolved.reports.insert(gateway.clone());
         }
         resolved
     }

@@ -68,7 +68,8 @@ fn judge(at: &str, type_: &str, status: &str, reason: &str) -> Option<(bool, &'s
         // Of listeners and routes the Gateway's own is enough.
         return match (yes, reason) {
             (true, _) => (at.is_empty()).then_some((false, "Program")),
-            (false, gateway::reasons::PENDING) => None,
+            // A fleet that is being made has neither: that passes, and the status says it meanwhile.
+            (false, gateway::reasons::PENDING | gateway::reasons::ADDRESS_NOT_ASSIGNED) => None,
             (false, _) => Some((true, "Program")),
         };
     }
