@@ -10,8 +10,9 @@ use portolan_xds::{
 use serde_json::{Value, json};
 
 use crate::{
+    fleet::cluster::Installation,
     model::{Kind, ObjectKey},
-    operator::{Operator, Options, Parts},
+    operator::{Operator, Options},
     source::kubernetes::SecretAccess,
     twin::Twin,
 };
@@ -22,8 +23,15 @@ async fn replica(twin: &Twin, name: &str) -> Operator {
         identity: name.into(),
         secrets: SecretAccess::Referenced,
         admin: "127.0.0.1:0".parse().unwrap(),
+        xds: "127.0.0.1:0".parse().unwrap(),
+        peer_address: Some("127.0.0.1:0".parse().unwrap()),
+        installation: Installation {
+            proxy_image: "proxy".into(),
+            xds_host: "portolan.test".into(),
+            xds_port: 18_000,
+        },
     };
-    Operator::start(twin.client(), options, Parts::default()).await.unwrap()
+    Operator::start(twin.client(), options).await.unwrap()
 }
 
 async fn until<T: std::fmt::Debug>(
