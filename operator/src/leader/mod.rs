@@ -59,6 +59,33 @@ impl Leadership {
     }
 }
 
+/// A leadership that a test decides about.
+#[cfg(test)]
+pub(crate) struct Throne {
+    until: Arc<AtomicU64>,
+    leads: watch::Sender<bool>,
+    leader: watch::Sender<Option<Leader>>,
+}
+
+#[cfg(test)]
+impl Throne {
+    pub(crate) fn new() -> (Self, Leadership) {
+        let (leads, leads_changes) = watch::channel(false);
+        let (leader, leader_changes) = watch::channel(None);
+        let until = Arc::new(AtomicU64::new(0));
+        let leadership =
+            Leadership { until: Arc::clone(&until), leads: leads_changes, leader: leader_changes };
+        (Self { until, leads, leader }, leadership)
+    }
+
+    /// Whether this replica leads, and who does.
+    pub(crate) fn set(&self, leads: bool, leader: Option<Leader>) {
+        self.until.store(if leads { u64::MAX } else { 0 }, Ordering::Release);
+        self.leader.send_replace(leader);
+        self.leads.send_replace(leads);
+    }
+}
+
 /// Since the machine started, its sleep included.
 fn uptime() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -26,6 +26,8 @@ mod line;
 mod mirror;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod tests;
 
 pub use book::{Book, Look};
 pub use connections::{Connections, PeerId};
