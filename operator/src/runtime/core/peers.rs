@@ -96,10 +96,7 @@ impl Core {
             mirrors.on_report(stream, &report.entries, report.fresh, &Store::default());
             return;
         };
-        let mirrors = self
-            .mirrors
-            .entry(gateway.clone())
-            .or_insert_with(|| served.store.read(|store| Mirrors::new(store)));
+        let mirrors = self.mirrors.entry(gateway.clone()).or_insert_with(|| served.store.read(Mirrors::new));
         let known = mirrors.of(peer).contains(&stream);
         let accepted =
             served.store.read(|store| mirrors.on_report(stream, &report.entries, report.fresh, store));
