@@ -34,6 +34,7 @@ fn embed(folder: &Path, table: &Path) -> Result<(), Box<dyn Error>> {
     for file in manifests(folder)? {
         let name = file.file_name().and_then(|name| name.to_str()).ok_or("a file's name is no text")?;
         let path = fs::canonicalize(&file)?;
+        let path = path.to_str().ok_or("a file's path is no text")?;
         writeln!(text, "    File {{ name: {name:?}, text: include_str!({path:?}) }},")?;
     }
     text.push_str("]\n");

@@ -6,6 +6,7 @@
 //! would look like a choice of the Gateway's author and hide the class's.
 
 #![expect(unreachable_pub, reason = "KubeSchema copies each struct into a function to derive its schema")]
+#![expect(clippy::duplicated_attributes, reason = "two print columns may have the same type")]
 
 mod inherit;
 mod locked;

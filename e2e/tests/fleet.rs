@@ -26,7 +26,7 @@ use portolan::{
     },
     identity::{AUTHORITY_SECRET, Authorities, Keeper},
 };
-use portolan_e2e::apiserver::{ApiServer, Objects, client, until};
+use portolan_e2e::apiserver::{ApiServer, Objects, Turn, client, until};
 use portolan_xds::ir::Transport;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -44,6 +44,8 @@ struct Rig {
     authorities: watch::Sender<Arc<Authorities>>,
     reports: Reports,
     stop: CancellationToken,
+    /// Each rig believes that all fleets are its own, and takes those away that it does not want.
+    _turn: Turn,
 }
 
 impl Drop for Rig {
@@ -69,6 +71,7 @@ async fn with_shipped_roles(server: &ApiServer, namespace: &str) -> Client {
 
 impl Rig {
     async fn start(leading: bool) -> Self {
+        let turn = Turn::take().await;
         let server = ApiServer::shared().await;
         let objects = server.objects().await;
         let namespace = objects.namespace("fleet").await;
@@ -93,7 +96,7 @@ impl Rig {
             Arc::new(move || may.load(Ordering::SeqCst)),
         );
         let wanted = watch::Sender::new(Arc::new(Wanted::new()));
-        let (synced, _) = (watch::Sender::new(true), ());
+        let synced = watch::Sender::new(true);
         let leading = watch::Sender::new(leading);
         let (reports, mut told) = mpsc::channel(16);
         let connections = Connections {
@@ -116,7 +119,7 @@ impl Rig {
                 };
             }
         });
-        Self { objects, namespace, wanted, leading, may_write, authorities, reports, stop }
+        Self { objects, namespace, wanted, leading, may_write, authorities, reports, stop, _turn: turn }
     }
 
     /// Creates a Gateway, and gives the fleet that it should have.
@@ -610,14 +613,50 @@ async fn replicas_that_start_together_agree_on_one_authority() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_is_kept_and_another_one_taken_up() {
+    let (objects, namespace, client) = system().await;
+    let host = "portolan.portolan-system.svc";
+    let mut keeper = Keeper::open(client.clone(), &namespace, host).await.unwrap();
+    let (mut authorities, mut server) = (keeper.authorities(), keeper.server_configs());
+    let first = authorities.borrow_and_update().bundle();
+    server.mark_unchanged();
+    keeper.refresh().await.unwrap();
+    assert!(!authorities.has_changed().unwrap() && !server.has_changed().unwrap(), "nothing was due");
+    let secrets: Api<Secret> = Api::namespaced(objects.client().clone(), &namespace);
+    let stored = secrets.get(AUTHORITY_SECRET).await.unwrap();
+    secrets.delete(AUTHORITY_SECRET, &kube::api::DeleteParams::default()).await.unwrap();
+    keeper.refresh().await.unwrap();
+    assert_eq!(
+        secrets.get(AUTHORITY_SECRET).await.unwrap().data,
+        stored.data,
+        "what is in use is written again"
+    );
+    assert!(!authorities.has_changed().unwrap());
+    // Another replica made a successor.
+    let entries = |all: &Authorities| {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let all = all.write().into_iter().map(|(name, bytes)| (name, text(bytes)));
+        all.collect::<BTreeMap<_, _>>()
+    };
+    let successor = entries(&Authorities::new(Timestamp::now()).unwrap());
+    objects.patch("v1", "Secret", &namespace, AUTHORITY_SECRET, &json!({"stringData": successor})).await;
+    keeper.refresh().await.unwrap();
+    let both = authorities.borrow_and_update().bundle();
+    assert!(both.contains(first.trim()), "the old one is trusted still");
+    assert_eq!(both.matches("BEGIN CERTIFICATE").count(), 2);
+    assert!(server.has_changed().unwrap(), "the server lets in clients of both");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_authority_is_named_and_never_overwritten() {
     let (objects, namespace, client) = system().await;
     let open = || Keeper::open(client.clone(), &namespace, "portolan.portolan-system.svc");
     open().await.unwrap();
     let key = ("v1", "Secret", namespace.as_str(), AUTHORITY_SECRET);
     let secret = objects.get(key).await.unwrap();
+    let mut entries = secret["data"].as_object().unwrap().keys();
     let entry =
-        secret["data"].as_object().unwrap().keys().find(|name| name.ends_with(".key")).unwrap().clone();
+        entries.find(|name| name.rsplit_once('.').is_some_and(|(_, end)| end == "key")).unwrap().clone();
     objects.patch("v1", "Secret", &namespace, AUTHORITY_SECRET, &json!({"data": {entry: "eA=="}})).await;
     let damaged = objects.get(key).await.unwrap();
     let error = open().await.unwrap_err().to_string();

@@ -23,6 +23,8 @@ use portolan_xds::{
     ads::client::{AdsClient, ClientOptions, StreamEnded},
     store::ResourceType,
 };
+use portolan_xds_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use prost::Message as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -127,7 +129,7 @@ async fn refusal(stage: &Stage, identity: Option<&Identity>) -> Code {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+    text.lines().flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
 /// Two Gateways in one namespace, each with a certificate of its own.
@@ -174,9 +176,13 @@ async fn stage() -> (Stage, Pair, Pair) {
     (stage, one, other)
 }
 
-/// Lines of a key that no other key has: of each a part that fits into one frame.
-fn marks(pair: &Pair) -> Vec<&str> {
-    pair.key.lines().filter(|line| !line.starts_with("-----") && line.len() >= 40).collect()
+/// Lines of a key and its certificate that the other pair does not have: both certificates are of one authority.
+fn marks<'a>(pair: &'a Pair, other: &Pair) -> Vec<&'a str> {
+    let lines = pair.key.lines().chain(pair.certificate.lines());
+    let own = |line: &&str| !other.key.contains(*line) && !other.certificate.contains(*line);
+    let marks: Vec<_> = lines.filter(|line| line.len() >= 40).filter(own).collect();
+    assert!(marks.len() > 4, "{marks:?}");
+    marks
 }
 
 fn contains(heard: &[u8], text: &str) -> bool {
@@ -211,15 +217,18 @@ async fn a_proxy_never_gets_a_byte_of_another_gateways_secrets() {
     .await
     .expect("the last name is answered");
     let heard = heard.lock().unwrap();
-    for mark in marks(&one) {
-        assert!(contains(&heard, mark), "its own key is not where this test looks for keys");
+    for mark in marks(&one, &other) {
+        assert!(contains(&heard, mark), "its own pair is not where this test looks for pairs");
     }
-    for text in marks(&other).into_iter().chain(["apps/other/8443"]) {
-        assert!(!contains(&heard, text), "another Gateway's {text}");
+    for mark in marks(&other, &one) {
+        assert!(!contains(&heard, mark), "another Gateway's {mark}");
     }
-    let view = client.view();
-    for (kind, resources) in &view {
-        assert!(resources.keys().all(|name| !name.contains("other")), "{kind:?}: {:?}", resources.keys());
+    for (kind, resources) in client.view() {
+        for (name, held) in resources.into_iter().filter(|(name, _)| name.contains("other")) {
+            // Endpoints are always answered: of a cluster that there is not, there are none.
+            assert_eq!(kind, ResourceType::Endpoints, "{name}");
+            assert_eq!(ClusterLoadAssignment::decode(held.body).unwrap().endpoints, [], "{name}");
+        }
     }
 }
 

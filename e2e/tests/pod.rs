@@ -94,14 +94,14 @@ struct Proxy {
 impl Proxy {
     fn start(stage: &Stage, mounted: &Mounted, min_drain: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("proxy");
+        let written = folder.path().join("proxy");
         let pod = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(binary::portolan())
             .arg("proxy")
             .arg("--gateway=apps/web")
             .arg(format!("--xds-address={HOST}:{}", stage.address().port()))
             .arg(format!("--identity={}", mounted.0.path().display()))
-            .arg(format!("--state-dir={}", state.display()))
+            .arg(format!("--state-dir={}", written.display()))
             .arg(format!("--pod-port={}", pod.port()))
             .arg(format!("--min-drain-time={min_drain}"))
             .args(["--drain-time=20", "--max-detached=0", "--concurrency=1"])
@@ -110,7 +110,7 @@ impl Proxy {
             .env("PORTOLAN_ENVOY", binary::envoy())
             .spawn()
             .unwrap();
-        Self { child, state, pod, _folder: folder }
+        Self { child, state: written, pod, _folder: folder }
     }
 
     async fn get(&self, path: &str) -> (u16, String) {

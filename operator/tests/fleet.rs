@@ -110,8 +110,14 @@ fn leaves(objects: &[Desired]) -> BTreeMap<String, String> {
 }
 
 fn difference(from: &[Desired], to: &[Desired]) -> String {
-    let (from, to) = (leaves(from), leaves(to));
+    let same = |one: &Desired, other: &Desired| (one.kind, &one.name) == (other.kind, &other.name);
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        from.iter().cloned().partition(|old| !to.iter().any(|new| same(old, new)));
     let mut text = String::new();
+    for object in gone {
+        writeln!(text, "- {} {}", object.kind, object.name).unwrap();
+    }
+    let (from, to) = (leaves(&kept), leaves(to));
     for path in from.keys().chain(to.keys()).collect::<BTreeSet<_>>() {
         match (from.get(path), to.get(path)) {
             (Some(old), Some(new)) if old == new => {}

@@ -322,6 +322,8 @@ fn stats(clusters: bool) -> StatsConfig {
         "runtime.",
         "server.",
         "sds.",
+        "tcp.",
+        "udp.",
     ];
     if clusters {
         kept.push("cluster.");

@@ -106,6 +106,24 @@ impl ApiServer {
         script(&["up", "--api-only", "--name", name]);
     }
 
+    /// Runs kubectl as its administrator, in the project's folder: what it prints, or what it complains of.
+    ///
+    /// # Errors
+    /// Where kubectl fails.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        // hack/cluster brings its own, and says where; whoever has a cluster has one.
+        let folder = std::fs::read_to_string(self.kubeconfig.with_file_name("kubectl-folder"));
+        let program = Path::new(folder.as_deref().unwrap_or_default().trim()).join("kubectl");
+        let done = Command::new(&program)
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .current_dir(root())
+            .output()
+            .unwrap_or_else(|error| panic!("{} does not run: {error}", program.display()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+    }
+
     /// The kubeconfig of its administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

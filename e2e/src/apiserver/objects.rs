@@ -87,9 +87,22 @@ impl Objects {
 
     /// All objects of a kind in a namespace.
     pub async fn list(&self, version: &str, kind: &str, namespace: &str) -> Vec<Value> {
-        let object = json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": namespace}});
-        let list = self.api(&object).list(&ListParams::default()).await;
-        list.unwrap_or_else(|error| panic!("{kind}: {error}")).items.iter().map(|item| json!(item)).collect()
+        self.list_like(&json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": namespace}}))
+            .await
+    }
+
+    /// All objects of a kind, everywhere.
+    pub async fn list_all(&self, version: &str, kind: &str) -> Vec<Value> {
+        self.list_like(&json!({"apiVersion": version, "kind": kind, "metadata": {}})).await
+    }
+
+    async fn list_like(&self, object: &Value) -> Vec<Value> {
+        let list = self.api(object).list(&ListParams::default()).await;
+        list.unwrap_or_else(|error| panic!("{}: {error}", object["kind"]))
+            .items
+            .iter()
+            .map(|item| json!(item))
+            .collect()
     }
 
     /// Merges a patch into an object's status.

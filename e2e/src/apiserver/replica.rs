@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::Write as _,
     net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
 };
@@ -119,7 +120,8 @@ impl Drop for Replica {
             let log = self.log();
             let from = log.len().saturating_sub(6_000);
             let from = (from..=log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
-            tracing::error!(replica = %self.name, "log:\n{}", &log[from..]);
+            // Nobody reads it: then nobody misses it.
+            let _ = writeln!(std::io::stderr(), "log of replica {}:\n{}", self.name, &log[from..]);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Tests that run an operator on the shared API server take turns: two operators with the same controller name would
-//! write over each other's statuses.
+//! Tests that run an operator, or its fleets, on the shared API server take turns: two operators with the same controller
+//! name would write over each other's statuses and take each other's fleets away.
 
 use std::fs::File;
 

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SanType,
 };
 
 /// Why a certificate was not made.
@@ -71,6 +71,14 @@ impl Authority {
     pub fn server(&self, hosts: &[String]) -> Result<Pair, CertError> {
         let name = hosts.first().map_or("server", String::as_str);
         self.issue(params(hosts, name)?, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A certificate for a server that also has a URI, such as a SPIFFE ID.
+    pub fn server_with_uri(&self, hosts: &[String], uri: &str) -> Result<Pair, CertError> {
+        let name = hosts.first().map_or("server", String::as_str);
+        let mut params = params(hosts, name)?;
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate for a server that expired at the end of the year before last.

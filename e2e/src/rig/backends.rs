@@ -6,29 +6,55 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::echo::{Echo, EchoConfig};
+use crate::echo::cert::Pair;
+use crate::echo::{ANY_LOOPBACK, Echo, EchoConfig, TlsConfig};
 
 /// Running echo backends.
 #[derive(Debug)]
 pub struct Backends {
     runtime: Option<Runtime>,
     running: Mutex<BTreeMap<String, Arc<Echo>>>,
+    /// Certificates of backends that speak TLS.
+    folder: TempDir,
 }
 
 impl Default for Backends {
     fn default() -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("echo").enable_all().build();
-        Self { runtime: Some(runtime.unwrap()), running: Mutex::default() }
+        let folder = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
+        Self { runtime: Some(runtime.unwrap()), running: Mutex::default(), folder }
     }
 }
 
 impl Backends {
-    /// Starts a backend, or another one in its place.
+    /// Starts a backend, or another one in its place. It answers HTTP, TCP and UDP.
     pub fn start(&self, name: &str) -> SocketAddr {
+        self.run(name, None)
+    }
+
+    /// The same, which answers over TLS, too: with this certificate, and to clients of this authority only, if one is given (PEM).
+    pub fn start_tls(&self, name: &str, pair: &Pair, client_authority: Option<&str>) -> SocketAddr {
+        let write = |what: &str, text: &str| {
+            let path = self.folder.path().join(format!("{name}-{what}.pem"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let tls = TlsConfig {
+            address: ANY_LOOPBACK,
+            certificate: write("certificate", &pair.certificate),
+            key: write("key", &pair.key),
+            client_ca: client_authority.map(|authority| write("clients", authority)),
+        };
+        self.run(name, Some(tls))
+    }
+
+    fn run(&self, name: &str, tls: Option<TlsConfig>) -> SocketAddr {
         let runtime = self.runtime.as_ref().expect("not dropped");
-        let config = EchoConfig::http(name);
+        let config =
+            EchoConfig { tls, tcp: Some(ANY_LOOPBACK), udp: Some(ANY_LOOPBACK), ..EchoConfig::http(name) };
         // Blocks a thread of its own: the caller may be inside another runtime.
         let echo = std::thread::scope(|scope| {
             scope.spawn(|| runtime.block_on(Echo::start(config))).join().unwrap().unwrap()

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 
+use crate::echo::Addresses;
 use crate::echo::cert::Pair;
 
 /// The GatewayClass of all Gateways here.
@@ -79,6 +80,44 @@ addressType: {family}
 ports: [{{name: http, port: {port}}}, {{name: h2c, port: {port}}}, {{name: ws, port: {port}}}]
 endpoints: [{{addresses: ['{ip}']}}]
 "
+    )
+}
+
+/// A Service of everything that a backend answers, and its EndpointSlice. Ports: 80 (`http`), 81 (`h2c`), 82 (`ws`), 443
+/// (`https`) where it speaks TLS, 90 (`tcp`) and 90 of UDP (`udp`).
+pub fn echo(name: &str, addresses: &Addresses) -> String {
+    let (Some(http), Some(tcp), Some(udp)) = (addresses.http, addresses.tcp, addresses.udp) else {
+        panic!("{name} does not answer everything: {addresses:?}");
+    };
+    let (http, tcp, udp, ip) = (http.port(), tcp.port(), udp.port(), http.ip());
+    let https = |text: &dyn Fn(u16) -> String| addresses.https.map(|at| text(at.port())).unwrap_or_default();
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  ports:
+  - {{name: http, port: 80}}
+  - {{name: h2c, port: 81, appProtocol: kubernetes.io/h2c}}
+  - {{name: ws, port: 82, appProtocol: kubernetes.io/ws}}
+  - {{name: tcp, port: 90}}
+  - {{name: udp, port: 90, protocol: UDP}}
+{}---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}-0, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+ports:
+- {{name: http, port: {http}}}
+- {{name: h2c, port: {http}}}
+- {{name: ws, port: {http}}}
+- {{name: tcp, port: {tcp}}}
+- {{name: udp, port: {udp}, protocol: UDP}}
+{}endpoints: [{{addresses: ['{ip}']}}]
+",
+        https(&|_| "  - {name: https, port: 443}\n".to_owned()),
+        https(&|port| format!("- {{name: https, port: {port}}}\n")),
     )
 }
 

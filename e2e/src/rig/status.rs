@@ -97,7 +97,12 @@ impl Status {
 
     /// Where a Gateway's TCP port of the API is bound.
     pub fn bound(&self, gateway: &str, port: u16) -> Option<SocketAddr> {
-        let bound = &self.0["gateways"][gateway]["ports"][format!("{port}/tcp")];
+        self.bound_on(gateway, &format!("{port}/tcp"))
+    }
+
+    /// Where a port of a Gateway is bound: `80/tcp`, `53/udp`.
+    pub fn bound_on(&self, gateway: &str, port: &str) -> Option<SocketAddr> {
+        let bound = &self.0["gateways"][gateway]["ports"][port];
         bound.as_array()?.iter().filter_map(Value::as_str).find_map(|text| text.parse().ok())
     }
 

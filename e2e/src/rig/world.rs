@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -299,10 +300,15 @@ impl World {
 
     /// HTTP/1.1 to a port of a Gateway in the default namespace.
     pub async fn http(&self, gateway: &str, port: u16) -> Target {
+        Target::http(self.bound(gateway, &format!("{port}/tcp")).await)
+    }
+
+    /// Where a port of a Gateway in the default namespace is bound: `80/tcp`, `53/udp`.
+    pub async fn bound(&self, gateway: &str, port: &str) -> SocketAddr {
         let gateway = format!("default/{gateway}");
-        let bound = |status: &Status| status.bound(&gateway, port);
+        let bound = |status: &Status| status.bound_on(&gateway, port);
         let status = self.until("the port is bound", |status| bound(status).is_some()).await;
-        Target::http(bound(&status).unwrap())
+        bound(&status).unwrap()
     }
 
     fn log_file(&self) -> PathBuf {
@@ -367,7 +373,7 @@ fn reported_keys(yaml: &str) -> Vec<String> {
         let object: Value =
             serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{error}: {document}"));
         let kind = object["kind"].as_str().unwrap_or_default();
-        if matches!(kind, "Gateway" | "HTTPRoute" | "GRPCRoute") {
+        if kind == "Gateway" || kind.ends_with("Route") {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             keys.push(format!("{kind}/{namespace}/{name}"));

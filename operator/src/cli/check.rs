@@ -56,6 +56,12 @@ fn conditions(report: &Report) -> Vec<(String, &Condition)> {
             let parts = listeners.flat_map(|one| part(&format!("listener {}", one.name), &one.conditions));
             part("", &gateway.conditions).into_iter().chain(parts).collect()
         }
+        Report::Policy(policy) => {
+            let ancestors = policy.ancestors.iter();
+            ancestors
+                .flat_map(|one| part(&format!("ancestor {}", one.ancestor_ref.name), &one.conditions))
+                .collect()
+        }
         Report::Route(route) => {
             let parents = route.parents.iter();
             parents
@@ -101,6 +107,7 @@ fn table(
                     .count();
                 format!("{count} of {}", route.parents.len())
             }
+            Report::Policy(policy) => policy.ancestors.len().to_string(),
             Report::Class(_) => String::new(),
         };
         let faults: Vec<String> = conditions(report)
@@ -118,6 +125,10 @@ fn table(
             // Not an error: an app team checks its own folder, and the Gateway is somebody else's.
             Report::Route(route) if route.parents.is_empty() => {
                 "not attached: no parentRef names a Gateway of Portolan's in these files".to_owned()
+            }
+            Report::Policy(policy) if policy.ancestors.is_empty() => {
+                "not in use: no route in these files reaches its targets through a Gateway of Portolan's"
+                    .to_owned()
             }
             _ if faults.is_empty() => "ok".to_owned(),
             _ => faults.join("\n"),

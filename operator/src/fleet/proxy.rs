@@ -55,7 +55,7 @@ pub struct ProxyArgs {
     pub xds_address: Option<HostPort>,
     /// Folder with tls.crt, tls.key and ca.crt: what this proxy shows the xDS server, and whom it trusts. Renewed files
     /// are read without a restart.
-    #[arg(long, value_name = "FOLDER", requires = "xds_address")]
+    #[arg(long, value_name = "FOLDER", requires = "xds_address", conflicts_with = "xds_socket")]
     pub identity: Option<PathBuf>,
     /// Folder for the bootstrap, the status, and the lock; made where it is missing.
     #[arg(long, value_name = "FOLDER")]

@@ -105,13 +105,18 @@ impl Keeper {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(ROUND) => {}
             }
-            if let Err(error) = self.round().await {
+            if let Err(error) = self.refresh().await {
                 tracing::error!(%error, "the identity of the xDS server is not kept; trying again");
             }
         }
     }
 
-    async fn round(&mut self) -> Result<(), KeeperError> {
+    /// One look at the Secret: takes in what other replicas wrote, writes what is due or missing, renews the server's
+    /// certificate when it is time.
+    ///
+    /// # Errors
+    /// As [`Keeper::open`]; what there was stays in use.
+    pub async fn refresh(&mut self) -> Result<(), KeeperError> {
         let known = Arc::clone(&self.authorities.borrow());
         let authorities = Arc::new(agree(&self.secrets, &self.namespace, Some(&known)).await?);
         let changed = authorities.bundle() != known.bundle();

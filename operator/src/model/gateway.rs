@@ -32,6 +32,8 @@ pub struct Gateway {
     pub infrastructure: Infrastructure,
     /// spec.tls.frontend.
     pub frontend: Frontend,
+    /// spec.tls.backend.clientCertificateRef.
+    pub client_certificate: Option<ObjectRef>,
 }
 
 /// An address that is asked for.

@@ -64,6 +64,12 @@ impl Hostname {
         }
     }
 
+    /// The wildcards that cover this name, the narrowest first: `*.b.c` and `*.c` for `a.b.c`, `*.c` for `*.b.c`.
+    pub fn wider(&self) -> impl Iterator<Item = Self> {
+        let name = self.0.strip_prefix("*.").unwrap_or(&self.0);
+        name.match_indices('.').map(|(dot, _)| Self(format!("*{}", &name[dot..]).into()))
+    }
+
     /// Sorts the more specific hostname first: exact before wildcard, then more characters.
     pub fn specificity(hostname: Option<&Self>) -> Reverse<(bool, usize)> {
         Reverse(hostname.map_or((false, 0), |name| (!name.is_wildcard(), name.0.len())))
@@ -111,6 +117,17 @@ mod tests {
         assert!(!host("*.example.com").covers(&host("example.com")));
         assert!(!host("*.example.com").covers(&host("badexample.com")));
         assert!(!host("a.example.com").covers(&host("*.example.com")));
+    }
+
+    #[test]
+    fn wider_names_are_the_wildcards_that_cover_a_name() {
+        let wider = |text: &str| host(text).wider().map(|one| one.to_string()).collect::<Vec<_>>();
+        assert_eq!(wider("a.b.example.com"), ["*.b.example.com", "*.example.com", "*.com"]);
+        assert_eq!(wider("*.b.com"), ["*.com"]);
+        assert_eq!(wider("com"), Vec::<String>::new());
+        for name in ["a.b.example.com", "*.b.com", "localhost"] {
+            assert!(host(name).wider().all(|one| one.covers(&host(name)) && one != host(name)), "{name}");
+        }
     }
 
     #[test]

@@ -17,6 +17,18 @@ pub enum Kind {
     /// gateway.networking.k8s.io GRPCRoute.
     #[serde(rename = "GRPCRoute")]
     GrpcRoute,
+    /// gateway.networking.k8s.io TLSRoute.
+    #[serde(rename = "TLSRoute")]
+    TlsRoute,
+    /// gateway.networking.k8s.io TCPRoute.
+    #[serde(rename = "TCPRoute")]
+    TcpRoute,
+    /// gateway.networking.k8s.io UDPRoute.
+    #[serde(rename = "UDPRoute")]
+    UdpRoute,
+    /// gateway.networking.k8s.io BackendTLSPolicy.
+    #[serde(rename = "BackendTLSPolicy")]
+    BackendTlsPolicy,
     /// gateway.networking.k8s.io ReferenceGrant.
     ReferenceGrant,
     /// core Service.
@@ -35,11 +47,15 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
+        Self::UdpRoute,
+        Self::BackendTlsPolicy,
         Self::ReferenceGrant,
         Self::Service,
         Self::EndpointSlice,
@@ -56,6 +72,10 @@ impl Kind {
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::UdpRoute => "UDPRoute",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
@@ -74,12 +94,10 @@ impl Kind {
     /// The API group; empty for the core group.
     pub fn group(self) -> &'static str {
         match self {
-            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::GrpcRoute | Self::ReferenceGrant => {
-                "gateway.networking.k8s.io"
-            }
             Self::EndpointSlice => "discovery.k8s.io",
             Self::FleetConfig => "portolan.dev",
             Self::Service | Self::Secret | Self::ConfigMap | Self::Namespace => "",
+            _ => "gateway.networking.k8s.io",
         }
     }
 
@@ -95,7 +113,7 @@ impl Kind {
 
     /// Whether this is a kind of route.
     pub fn is_route(self) -> bool {
-        matches!(self, Self::HttpRoute | Self::GrpcRoute)
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::TcpRoute | Self::UdpRoute)
     }
 }
 

@@ -14,6 +14,7 @@ mod key;
 mod labels;
 mod matches;
 mod parse;
+mod policy;
 mod reference;
 mod route;
 mod secret;
@@ -36,6 +37,7 @@ pub use key::{InvalidObjectKey, Kind, Meta, ObjectKey};
 pub use labels::{Namespace, Selector};
 pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
 pub use parse::{ParseError, parse};
+pub use policy::{BackendTlsPolicy, BackendValidation, PolicyTarget, SubjectAltName};
 pub use reference::{BackendRef, ObjectRef, ParametersRef, ParentRef};
 pub use route::{Route, RouteMatches, Rule, RuleRetry, WeightedRef};
 pub use secret::Secret;
@@ -51,8 +53,10 @@ pub enum Object {
     GatewayClass(Arc<GatewayClass>),
     /// Gateway.
     Gateway(Arc<Gateway>),
-    /// HTTPRoute or GRPCRoute.
+    /// A route of any kind.
     Route(Arc<Route>),
+    /// BackendTLSPolicy.
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
     /// ReferenceGrant.
     ReferenceGrant(Arc<ReferenceGrant>),
     /// Service.
@@ -76,6 +80,7 @@ macro_rules! of_every_kind {
             Self::GatewayClass($object) => $expression,
             Self::Gateway($object) => $expression,
             Self::Route($object) => $expression,
+            Self::BackendTlsPolicy($object) => $expression,
             Self::ReferenceGrant($object) => $expression,
             Self::Service($object) => $expression,
             Self::EndpointSlice($object) => $expression,

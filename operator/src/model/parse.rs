@@ -3,13 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::Engine as _;
-use serde::{Deserialize, de::DeserializeOwned};
+use portolan_xds::ir::Transport;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    ConfigMap, EndpointSlice, FleetConfig, GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace,
-    Object, ObjectKey, ParentRef, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
+    BackendTlsPolicy, BackendValidation, ConfigMap, EndpointSlice, FleetConfig, GrantFrom, GrantTo,
+    GrpcMethod, HttpMatch, Kind, Meta, Namespace, Object, ObjectKey, ParentRef, PolicyTarget, ReferenceGrant,
+    Route, RouteMatches, Rule, Secret, Service, ServicePort,
     route::{RawRule, RawTimeouts},
 };
 
@@ -66,7 +71,10 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     let object = match kind {
         Kind::GatewayClass => gateway::gateway_class(meta, spec).map(|v| Object::GatewayClass(Arc::new(v))),
         Kind::Gateway => gateway::gateway(meta, spec).map(|v| Object::Gateway(Arc::new(v))),
-        Kind::HttpRoute | Kind::GrpcRoute => route(meta, spec).map(|v| Object::Route(Arc::new(v))),
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
+            route(meta, spec).map(|v| Object::Route(Arc::new(v)))
+        }
+        Kind::BackendTlsPolicy => policy(meta, spec).map(|v| Object::BackendTlsPolicy(Arc::new(v))),
         Kind::ReferenceGrant => grant(meta, spec).map(|v| Object::ReferenceGrant(Arc::new(v))),
         Kind::Service => service(meta, spec).map(|v| Object::Service(Arc::new(v))),
         Kind::EndpointSlice => slice(meta, &raw, json).map(|v| Object::EndpointSlice(Arc::new(v))),
@@ -109,15 +117,15 @@ fn route(meta: Meta, spec: &Value) -> Result<Route, String> {
     let kind = meta.key.kind;
     let rules = rules
         .iter()
-        .map(|json| {
-            if kind == Kind::GrpcRoute {
-                lift::<RawRule<GrpcMethod>>(json).map(|raw| rule(raw, RouteMatches::Grpc))
-            } else {
-                lift::<RawRule<HttpMatch>>(json).map(|raw| rule(raw, RouteMatches::Http))
-            }
+        .map(|json| match kind {
+            Kind::HttpRoute => lift::<RawRule<HttpMatch>>(json).map(|raw| rule(raw, RouteMatches::Http)),
+            Kind::GrpcRoute => lift::<RawRule<GrpcMethod>>(json).map(|raw| rule(raw, RouteMatches::Grpc)),
+            _ => lift::<RawRule<IgnoredAny>>(json).map(|raw| rule(raw, |_| RouteMatches::Everything)),
         })
         .collect();
-    let hostnames = raw.hostnames.iter().map(|text| text.parse()).collect();
+    // TCPRoute and UDPRoute have no such field; what is read of one has to be ignored.
+    let named = !matches!(kind, Kind::TcpRoute | Kind::UdpRoute);
+    let hostnames = raw.hostnames.iter().filter(|_| named).map(|text| text.parse()).collect();
     Ok(Route { meta, parents: raw.parent_refs, hostnames, rules })
 }
 
@@ -134,6 +142,18 @@ fn rule<M: Default>(raw: RawRule<M>, wrap: impl FnOnce(Vec<M>) -> RouteMatches) 
         retry: raw.retry,
         session_persistence: raw.session_persistence.is_some(),
     }
+}
+
+fn policy(meta: Meta, spec: &Value) -> Result<BackendTlsPolicy, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        #[serde(default)]
+        target_refs: Vec<PolicyTarget>,
+        validation: BackendValidation,
+    }
+    let raw: Raw = lift(spec)?;
+    Ok(BackendTlsPolicy { meta, targets: raw.target_refs, validation: raw.validation })
 }
 
 fn grant(meta: Meta, spec: &Value) -> Result<ReferenceGrant, String> {
@@ -168,7 +188,11 @@ fn service(meta: Meta, spec: &Value) -> Result<Service, String> {
         name: port.name.unwrap_or_default(),
         port: port.port,
         app_protocol: port.app_protocol,
-        tcp: port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"),
+        transport: match port.protocol.as_deref() {
+            None | Some("TCP") => Some(Transport::Tcp),
+            Some("UDP") => Some(Transport::Udp),
+            Some(_) => None,
+        },
     });
     Ok(Service { meta, ports: ports.collect(), external_name: raw.type_.as_deref() == Some("ExternalName") })
 }

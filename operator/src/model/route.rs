@@ -1,4 +1,4 @@
-//! Routes: HTTPRoute and GRPCRoute in one shape.
+//! Routes of every kind in one shape.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{BackendRef, Filter, GrpcMethod, Hostname, HttpMatch, InvalidHostname
 /// A route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    /// Metadata; the kind tells HTTPRoute from GRPCRoute.
+    /// Metadata, with the kind.
     pub meta: Meta,
     /// spec.parentRefs.
     pub parents: Vec<ParentRef>,
@@ -47,6 +47,8 @@ pub enum RouteMatches {
     Http(Vec<HttpMatch>),
     /// GRPCRoute.
     Grpc(Vec<GrpcMethod>),
+    /// TLSRoute, TCPRoute and UDPRoute: everything that reaches the rule.
+    Everything,
 }
 
 /// A backendRef of a rule.

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use portolan_xds::ir::Transport;
+
 use super::Meta;
 
 /// A Service.
@@ -15,6 +17,13 @@ pub struct Service {
     pub external_name: bool,
 }
 
+impl Service {
+    /// The port of that number and transport: a Service can have both on one number.
+    pub fn port(&self, number: u16, transport: Transport) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| port.port == number && port.transport == Some(transport))
+    }
+}
+
 /// A port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
@@ -24,8 +33,8 @@ pub struct ServicePort {
     pub port: u16,
     /// `appProtocol` (GEP-1911).
     pub app_protocol: Option<Arc<str>>,
-    /// Whether it is TCP.
-    pub tcp: bool,
+    /// Its transport; none for one that Portolan does not carry.
+    pub transport: Option<Transport>,
 }
 
 /// An EndpointSlice.

@@ -18,7 +18,7 @@ use crate::{
     fleet::{
         GatewayName,
         cluster::{
-            ApplyError, Fleet, FleetState, Settings, Wanted,
+            ApplyError, Fleet, FleetState, PROXY_PORT, Settings, Wanted,
             addresses::{Address, Found},
         },
     },
@@ -27,6 +27,9 @@ use crate::{
     resolve::{AddressReport, Addresses, FleetPlan, Placement},
     runtime::{Handle, Plans, Stopped},
 };
+
+/// The port of a proxy's pod that no listener can have.
+const OURS: (u16, Transport) = (PROXY_PORT, Transport::Tcp);
 
 /// What the fleets' task should make of the plans: a fleet each, and nothing for one whose plan has a fault, which keeps
 /// the fleet that it has.
@@ -53,7 +56,8 @@ fn fleet(gateway: GatewayName, plan: &FleetPlan) -> Option<Fleet> {
         gateway,
         uid: plan.uid.clone(),
         class: plan.class.clone(),
-        ports: plan.ports.clone(),
+        // Nor does a Service lead to what is ours.
+        ports: plan.ports.iter().copied().filter(|port| *port != OURS).collect(),
         addresses: addresses.into_iter().collect(),
         labels: text(&plan.labels),
         annotations: text(&plan.annotations),
@@ -183,8 +187,15 @@ fn notice(error: &ApplyError) -> Notice {
 
 /// Where a Gateway is: its ports on every address of a pod, and what its fleet is known to be.
 fn placement(ports: &BTreeSet<(u16, Transport)>, state: Option<&FleetState>) -> Placement {
-    let everywhere = |port: u16| Ok(vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)]);
-    let bound = Placement::bound(ports.iter().map(|port| (*port, everywhere(port.0))));
+    let everywhere = |port: (u16, Transport)| {
+        if port == OURS {
+            return Err(format!(
+                "port {PROXY_PORT} of a pod is for its probes and statistics: choose another"
+            ));
+        }
+        Ok(vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port.0)])
+    };
+    let bound = Placement::bound(ports.iter().map(|port| (*port, everywhere(*port))));
     let waits = || Addresses::Pending { assigned: Vec::new(), why: "its fleet is being made".into() };
     Placement {
         addresses: state.map_or_else(waits, |state| addresses(&state.addresses)),
@@ -219,6 +230,18 @@ mod tests {
         let placement = placement(&BTreeSet::from([(80, Transport::Tcp), (443, Transport::Tcp)]), None);
         assert_eq!(placement.ports[&(443, Transport::Tcp)], Ok(vec!["[::]:443".parse().unwrap()]));
         assert!(!placement.ready && matches!(placement.addresses, Addresses::Pending { .. }));
+    }
+
+    #[test]
+    fn the_port_of_a_pods_probes_is_not_a_listeners() {
+        let udp = (PROXY_PORT, Transport::Udp);
+        let plan = FleetPlan { ports: BTreeSet::from([OURS, udp]), uid: "u".into(), ..FleetPlan::default() };
+        let placement = placement(&plan.ports, None);
+        let why = placement.ports[&OURS].as_ref().unwrap_err();
+        assert!(why.contains("19001"), "{why}");
+        assert!(placement.ports[&udp].is_ok(), "only TCP is taken");
+        let fleet = fleet(GatewayName::new("apps", "web").unwrap(), &plan).unwrap();
+        assert_eq!(fleet.ports, BTreeSet::from([udp]));
     }
 
     #[test]

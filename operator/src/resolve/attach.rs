@@ -6,14 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::VirtualHostKey;
-
 use crate::{
     model::{From, Hostname, ObjectKey, ParentRef, Route},
     world::{Read, View},
 };
 
-use super::{Fault, ListenerOut, ListenersOut, Unit, engine::State};
+use super::{Fault, ListenerOut, ListenersOut, Unit, engine::State, slot::Slot};
 
 /// A route on a Gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +19,7 @@ pub struct AttachOut {
     /// One per parentRef to this Gateway, in order.
     pub parents: Vec<ParentOutcome>,
     /// Where its rules go, with the specificity of the hostname as the user wrote it.
-    pub hosts: BTreeMap<VirtualHostKey, Reverse<(bool, usize)>>,
+    pub slots: BTreeMap<Slot, Reverse<(bool, usize)>>,
     /// Listeners that count it in attachedRoutes.
     pub listeners: BTreeSet<Arc<str>>,
 }
@@ -63,7 +61,7 @@ pub(super) fn attach(
     let route = view.route(route)?;
     let mut out = AttachOut {
         parents: Vec::with_capacity(route.parents.len()),
-        hosts: BTreeMap::new(),
+        slots: BTreeMap::new(),
         listeners: BTreeSet::new(),
     };
     for parent in route.parents.iter().filter(|parent| gateway_of(&route, parent).as_ref() == Some(gateway)) {
@@ -115,7 +113,7 @@ fn attach_parent(
         return Err(Fault::new(
             "NotAllowedByListeners",
             format!(
-                "no selected listener of {gateway} allows a {kind} from namespace {}: see its allowedRoutes",
+                "no selected listener of {gateway} allows routes of kind {kind} from namespace {}: see its protocol and its allowedRoutes",
                 route.meta.key.namespace
             ),
         ));
@@ -129,17 +127,15 @@ fn attach_parent(
         }
         attached = true;
         out.listeners.insert(listener.name.clone());
-        let Some(table) = &listener.table else { continue };
         for (host, original) in meets {
+            let Some(slot) = listener.slot(host.as_ref()) else { continue };
             // Listener isolation: a host that belongs to a more specific listener is not this one's to serve.
-            let owner = all.owner(listener.port, host.as_ref());
+            let owner = all.owner(listener.port, listener.transport(), host.as_ref());
             if owner.is_none_or(|owner| owner.name != listener.name) {
                 continue;
             }
-            let domain = host.as_ref().map_or_else(|| Arc::from("*"), Hostname::shared);
-            let key = VirtualHostKey { table: table.clone(), domain };
             let rank = Hostname::specificity(original);
-            let entry = out.hosts.entry(key).or_insert(rank);
+            let entry = out.slots.entry(slot).or_insert(rank);
             *entry = (*entry).min(rank);
         }
     }

@@ -1,20 +1,21 @@
 //! Backends: from a reference to a cluster, and from EndpointSlices to its addresses.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use portolan_xds::ir::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, Millis, Origin};
+use portolan_xds::ir::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, Millis, Origin, Transport};
 
 use super::{
-    Fault, Provenance, RefFrom,
+    BackendTls, Connection, Fault, Provenance, RefFrom,
     engine::State,
     grant::{RefError, named, resolve_ref},
+    policy,
 };
 use crate::{
-    model::{BackendRef, Kind, ObjectKey, Route, Service},
+    model::{BackendRef, Kind, ObjectKey, Route, Service, ServicePort},
     world::{Read, View},
 };
 
@@ -29,19 +30,50 @@ pub struct ClusterId {
     pub port: u16,
     /// How to speak to it.
     pub protocol: AppProtocol,
+    /// TLS towards it.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 impl ClusterId {
     /// The xDS name: `<namespace>/<service>/<port>`, and `/h2` where HTTP/2 is spoken, since one Service port can be
-    /// reached by a GRPCRoute and by an HTTPRoute, and a change of protocol must make a new cluster that warms first.
+    /// reached by a GRPCRoute and by an HTTPRoute, and a change of protocol must make a new cluster that warms first. The
+    /// same holds for TLS: `/<policy hash>`.
     pub fn name(&self) -> ClusterName {
-        let suffix = if self.protocol == AppProtocol::Http2 { "/h2" } else { "" };
-        format!("{}/{}/{}{suffix}", self.namespace, self.service, self.port).into()
+        let protocol = if self.protocol == AppProtocol::Http2 { "/h2" } else { "" };
+        let policy = self.tls.as_ref().map(|tls| format!("/{}", tls.hash())).unwrap_or_default();
+        format!("{}/{}/{}{protocol}{policy}", self.namespace, self.service, self.port).into()
     }
 }
 
-/// Follows a backendRef.
-pub(super) fn backend(view: &View<'_>, route: &Route, reference: &BackendRef) -> Result<ClusterId, Fault> {
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendPort {
+    /// The Service's namespace.
+    pub namespace: Arc<str>,
+    /// The Service's name.
+    pub service: Arc<str>,
+    /// The port's number.
+    pub port: u16,
+    /// Its transport.
+    pub transport: Transport,
+}
+
+/// A backend that a reference leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTarget {
+    /// The port.
+    pub port: BackendPort,
+    /// How it is spoken to.
+    pub connection: Connection,
+}
+
+/// Follows a backendRef to a port that routes of this kind can use.
+pub(super) fn target(
+    view: &View<'_>,
+    state: &State,
+    route: &Route,
+    reference: &BackendRef,
+) -> Result<(BackendTarget, ServicePort), Fault> {
     let kind = route.meta.key.kind;
     if !reference.group.is_empty() || *reference.kind != *Kind::Service.as_str() {
         return Err(Fault::new(
@@ -76,26 +108,49 @@ pub(super) fn backend(view: &View<'_>, route: &Route, reference: &BackendRef) ->
             format!("{key} is of type ExternalName, which Portolan does not route to"),
         ));
     }
-    let Some(port) = service.ports.iter().find(|port| port.port == number && port.tcp) else {
+    let transport = if kind == Kind::UdpRoute { Transport::Udp } else { Transport::Tcp };
+    let Some(port) = service.port(number, transport) else {
         let known: Vec<_> = service.ports.iter().map(|port| port.port.to_string()).collect();
         return Err(Fault::new(
             "BackendNotFound",
-            format!("{key} has no TCP port {number}; it has {}", known.join(", ")),
+            format!("{key} has no {transport} port {number}; it has {}", known.join(", ")),
         ));
     };
-    let protocol = match port.app_protocol.as_deref() {
-        _ if kind == Kind::GrpcRoute => AppProtocol::Http2,
+    let found =
+        BackendPort { namespace: key.namespace.clone(), service: key.name.clone(), port: number, transport };
+    let connection = match transport {
+        Transport::Tcp => policy::connection(view, state, &service, port),
+        Transport::Udp => Connection::Plain,
+    };
+    Ok((BackendTarget { port: found, connection }, port.clone()))
+}
+
+/// Follows a backendRef of a route that forwards requests. No cluster is one that must not be reached: see
+/// [`Connection::Refused`]. The route is not to blame, and its reference is fine.
+pub(super) fn backend(
+    view: &View<'_>,
+    state: &State,
+    route: &Route,
+    reference: &BackendRef,
+) -> Result<Option<ClusterId>, Fault> {
+    let (BackendTarget { port, connection }, spec) = target(view, state, route, reference)?;
+    let BackendPort { namespace, service, port, .. } = port;
+    let protocol = match spec.app_protocol.as_deref() {
+        _ if route.meta.key.kind == Kind::GrpcRoute => AppProtocol::Http2,
         // GEP-1911; grpc is the name that IANA and older users know.
         Some("kubernetes.io/h2c" | "grpc") => AppProtocol::Http2,
-        Some("kubernetes.io/wss") => {
-            return Err(Fault::new(
-                "UnsupportedProtocol",
-                format!("{key} port {number}: appProtocol kubernetes.io/wss needs TLS towards the backend"),
-            ));
+        Some("kubernetes.io/wss") if connection == Connection::Plain => {
+            let what = format!("Service/{namespace}/{service} port {port}: appProtocol kubernetes.io/wss");
+            let how = "needs TLS towards the backend: say by a BackendTLSPolicy whom to trust";
+            return Err(Fault::new("UnsupportedProtocol", format!("{what} {how}")));
         }
         _ => AppProtocol::Http1,
     };
-    Ok(ClusterId { namespace: key.namespace.clone(), service: key.name.clone(), port: number, protocol })
+    Ok(match connection {
+        Connection::Plain => Some(ClusterId { namespace, service, port, protocol, tls: None }),
+        Connection::Tls(tls) => Some(ClusterId { namespace, service, port, protocol, tls: Some(tls) }),
+        Connection::Refused => None,
+    })
 }
 
 /// Resolves [`super::Unit::Cluster`].
@@ -104,31 +159,48 @@ pub(super) fn cluster(id: &ClusterId) -> Cluster {
     Cluster {
         name: id.name(),
         protocol: id.protocol,
-        tls: None,
+        tls: id.tls.as_ref().map(|tls| tls.tls.clone()),
+        sockets: BTreeMap::new(),
         connect_timeout: Millis(5_000),
         origin: Origin::new(origin.to_string()),
     }
 }
 
-/// Resolves [`super::Unit::Endpoints`]: the ready addresses of every slice that has the Service port's name.
+/// Resolves [`super::Unit::Endpoints`].
 pub(super) fn endpoints(view: &View<'_>, state: &State, id: &ClusterId) -> Endpoints {
-    let key = ObjectKey::new(Kind::Service, id.namespace.clone(), id.service.clone());
-    let Some(service) = view.service(&key) else { return Endpoints::default() };
-    let Some(port) = service.ports.iter().find(|port| port.port == id.port && port.tcp) else {
-        return Endpoints::default();
+    let port = BackendPort {
+        namespace: id.namespace.clone(),
+        service: id.service.clone(),
+        port: id.port,
+        transport: Transport::Tcp,
+    };
+    let endpoints = addresses(view, state, &port).into_iter();
+    let endpoints = endpoints.map(|(address, zone)| Endpoint { address, zone, weight: 1, socket: None });
+    Endpoints { endpoints: endpoints.collect(), nowhere: 0 }
+}
+
+/// The ready addresses of a Service's port, with their zones: those of every slice that has the port's name.
+pub(super) fn addresses(
+    view: &View<'_>,
+    state: &State,
+    of: &BackendPort,
+) -> BTreeSet<(SocketAddr, Option<Arc<str>>)> {
+    let key = ObjectKey::new(Kind::Service, of.namespace.clone(), of.service.clone());
+    let service = view.service(&key);
+    let Some(port) = service.as_ref().and_then(|service| service.port(of.port, of.transport)) else {
+        return BTreeSet::new();
     };
     view.record(Read::Environment);
     let provenance = state.environment.provenance;
-    let mut endpoints = BTreeSet::new();
-    for slice in view.slices_of(&id.namespace, &id.service) {
+    let mut addresses = BTreeSet::new();
+    for slice in view.slices_of(&of.namespace, &of.service) {
         for (_, number) in slice.ports.iter().filter(|(name, _)| *name == port.name) {
             for (address, zone) in slice.ready.iter().filter(|(address, _)| allowed(*address, provenance)) {
-                endpoints
-                    .insert(Endpoint { address: SocketAddr::new(*address, *number), zone: zone.clone() });
+                addresses.insert((SocketAddr::new(*address, *number), zone.clone()));
             }
         }
     }
-    Endpoints { endpoints: endpoints.into_iter().collect() }
+    addresses
 }
 
 /// Whether a proxy may connect to an address. Link-local addresses reach the node's metadata services and are refused

@@ -5,9 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{ClusterName, VirtualHostKey};
+use portolan_xds::ir::{Cluster, ClusterName, UpstreamTls, VirtualHostKey};
 
-use super::{ClusterId, Output, Resolved, Unit, attach, engine::State, host::Member};
+use super::{
+    ClusterId, Output, Resolved, Slot, Unit, attach,
+    engine::State,
+    policy,
+    slot::{Member, Members},
+};
 use crate::{
     model::{Object, ObjectKey},
     world::{Read, World},
@@ -22,6 +27,10 @@ pub(super) struct Effects {
     pub(super) attached: HashMap<ObjectKey, BTreeMap<Arc<str>, usize>>,
     /// Gateways by the moments at which certificates of theirs expire.
     pub(super) expiries: BTreeMap<i64, BTreeSet<ObjectKey>>,
+    /// How many clusters of each Gateway need the authorities of a policy.
+    trusting: HashMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
+    /// Gateways and policies of which that changed, and whether any cluster needed them before.
+    trust_moved: BTreeMap<(ObjectKey, ObjectKey), bool>,
     started: BTreeSet<(ObjectKey, ClusterId)>,
     ended: BTreeSet<(ObjectKey, ClusterId)>,
 }
@@ -31,6 +40,23 @@ pub(super) struct Effects {
 pub(super) struct Touched {
     pub(super) units: BTreeSet<Unit>,
     pub(super) reads: BTreeSet<Read>,
+}
+
+impl Touched {
+    /// Changes the members of a slot, and dirties who looks at them.
+    fn slot(
+        &mut self,
+        state: &mut State,
+        gateway: &ObjectKey,
+        slot: &Slot,
+        change: impl FnOnce(&mut Members),
+    ) {
+        if state.slots.change(gateway, slot, change) {
+            self.reads.insert(Read::StreamsOf(gateway.clone()));
+        }
+        self.reads.insert(Read::MembersOf(slot.clone()));
+        self.units.insert(slot.unit(gateway));
+    }
 }
 
 impl Effects {
@@ -58,9 +84,19 @@ impl Effects {
             Unit::Tls(gateway) => {
                 resolved.reports.insert(gateway.clone());
                 self.tls(gateway, old, new);
+                self.client_certificate(state, gateway, (old, new), resolved);
+            }
+            Unit::Policy(policy) => {
+                resolved.reports.insert(policy.clone());
+                self.authorities(policy, new, resolved);
             }
             Unit::Route(route) => {
                 resolved.reports.insert(route.clone());
+                for output in [old, new] {
+                    if let Output::Route(out) = output {
+                        resolved.reports.extend(out.policies.iter().cloned());
+                    }
+                }
                 rules(world, state, route, new, &mut touched);
                 if servable(old) != servable(new) {
                     touched.reads.insert(Read::Servable(route.clone()));
@@ -68,6 +104,22 @@ impl Effects {
             }
             Unit::Attach(route, gateway) => {
                 self.attach(state, (route, gateway), (old, new), resolved, &mut touched);
+            }
+            Unit::Stream(gateway, key) => {
+                for (output, more) in [(new, true), (old, false)] {
+                    let Output::Stream(out) = output else { continue };
+                    for policy in &out.policies {
+                        self.trust(gateway, policy, more);
+                    }
+                }
+                let (cluster, endpoints) = match new {
+                    Output::Stream(out) => (Some(out.cluster.clone()), Some(out.endpoints.clone())),
+                    _ => (None, None),
+                };
+                let name: ClusterName = key.to_string().into();
+                let delta = resolved.deltas.entry(gateway.clone()).or_default();
+                delta.clusters.insert(name.clone(), cluster);
+                delta.endpoints.insert(name, endpoints);
             }
             Unit::Chains(gateway) => {
                 resolved.reports.insert(gateway.clone());
@@ -101,6 +153,60 @@ impl Effects {
         }
     }
 
+    /// What a Gateway shows to backends: the secret, and whether clusters name it.
+    fn client_certificate(
+        &self,
+        state: &State,
+        gateway: &ObjectKey,
+        (old, new): (&Output, &Output),
+        resolved: &mut Resolved,
+    ) {
+        let secret = |output: &Output| match output {
+            Output::Tls(out) => out.client_secret().cloned(),
+            _ => None,
+        };
+        let (old, new) = (secret(old), secret(new));
+        if old == new {
+            return;
+        }
+        if let Some(name) = new.as_ref().or(old.as_ref()).map(|secret| secret.name.clone()) {
+            let delta = resolved.deltas.entry(gateway.clone()).or_default();
+            delta.secrets.insert(name, new.clone());
+        }
+        if old.is_some() != new.is_some() {
+            let uses =
+                self.users.iter().filter(|(id, users)| id.tls.is_some() && users.contains_key(gateway));
+            for (id, _) in uses {
+                send(state, gateway, id, &Unit::Cluster(id.clone()), resolved);
+            }
+        }
+    }
+
+    /// New authorities of a policy, for the Gateways that have the old ones. Those that need them no more, or for the
+    /// first time, are seen to in [`Self::finish`].
+    fn authorities(&self, policy: &ObjectKey, new: &Output, resolved: &mut Resolved) {
+        let Output::Policy(out) = new else { return };
+        let Some(secret) = &out.authorities else { return };
+        for gateway in self.trusting.get(policy).into_iter().flat_map(BTreeMap::keys) {
+            let delta = resolved.deltas.entry(gateway.clone()).or_default();
+            delta.secrets.insert(secret.name.clone(), Some(secret.clone()));
+        }
+    }
+
+    /// One more cluster of a Gateway needs the authorities of a policy, or one less.
+    fn trust(&mut self, gateway: &ObjectKey, policy: &ObjectKey, more: bool) {
+        let gateways = self.trusting.entry(policy.clone()).or_default();
+        let count = gateways.entry(gateway.clone()).or_default();
+        self.trust_moved.entry((gateway.clone(), policy.clone())).or_insert(*count > 0);
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            gateways.remove(gateway);
+        }
+        if gateways.is_empty() {
+            self.trusting.remove(policy);
+        }
+    }
+
     fn attach(
         &mut self,
         state: &mut State,
@@ -110,26 +216,22 @@ impl Effects {
         touched: &mut Touched,
     ) {
         resolved.reports.insert(route.clone());
+        resolved.reports.extend(state.route(route).into_iter().flat_map(|out| out.policies.iter().cloned()));
         let (old, new) = (as_attach(old), as_attach(new));
-        let hosts = |out: Option<&super::AttachOut>| out.map(|out| out.hosts.clone()).unwrap_or_default();
-        let (before, after) = (hosts(old), hosts(new));
+        let slots = |out: Option<&super::AttachOut>| out.map(|out| out.slots.clone()).unwrap_or_default();
+        let (before, after) = (slots(old), slots(new));
         let rules = state.route(route).cloned();
-        for key in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-            if before.get(key) == after.get(key) {
+        for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+            if before.get(slot) == after.get(slot) {
                 continue;
             }
-            let members = state.members.entry(key.clone()).or_default();
-            match after.get(key) {
-                Some(hostname) => {
-                    members.routes.insert(route.clone(), Member { hostname: *hostname, rules: rules.clone() })
-                }
-                None => members.routes.remove(route),
-            };
-            if members.routes.is_empty() && members.structural.is_none() {
-                state.members.remove(key);
-            }
-            touched.reads.insert(Read::MembersOf(key.clone()));
-            touched.units.insert(Unit::Host(gateway.clone(), key.clone()));
+            let member = after.get(slot).map(|rank| Member { rank: *rank, rules: rules.clone() });
+            touched.slot(state, gateway, slot, |members| {
+                match member {
+                    Some(member) => members.routes.insert(route.clone(), member),
+                    None => members.routes.remove(route),
+                };
+            });
         }
         let counts = self.attached.entry(gateway.clone()).or_default();
         for name in old.into_iter().flat_map(|out| &out.listeners) {
@@ -206,12 +308,28 @@ impl Effects {
     /// Emits clusters whose first or last user in a Gateway came or went in this batch. Returns those that nobody uses
     /// any more, to be forgotten.
     pub(super) fn finish(&mut self, state: &State, resolved: &mut Resolved) -> Vec<ClusterId> {
-        for (gateway, id) in std::mem::take(&mut self.started) {
+        let (started, ended) = (std::mem::take(&mut self.started), std::mem::take(&mut self.ended));
+        for (more, pairs) in [(true, &started), (false, &ended)] {
+            for (gateway, id) in pairs {
+                if let Some(policy) = id.tls.as_ref().and_then(|tls| tls.authorities()) {
+                    self.trust(gateway, policy, more);
+                }
+            }
+        }
+        for ((gateway, policy), before) in std::mem::take(&mut self.trust_moved) {
+            let now = self.trusting.get(&policy).is_some_and(|gateways| gateways.contains_key(&gateway));
+            if before != now {
+                let secret = state.policy(&policy).and_then(|out| out.authorities.clone()).filter(|_| now);
+                let delta = resolved.deltas.entry(gateway).or_default();
+                delta.secrets.insert(policy::secret_name(&policy), secret);
+            }
+        }
+        for (gateway, id) in started {
             send(state, &gateway, &id, &Unit::Cluster(id.clone()), resolved);
             send(state, &gateway, &id, &Unit::Endpoints(id.clone()), resolved);
         }
         let mut unused = Vec::new();
-        for (gateway, id) in std::mem::take(&mut self.ended) {
+        for (gateway, id) in ended {
             let name: ClusterName = id.name();
             let delta = resolved.deltas.entry(gateway).or_default();
             delta.clusters.insert(name.clone(), None);
@@ -228,21 +346,19 @@ fn servable(output: &Output) -> bool {
     matches!(output, Output::Route(out) if out.refusal().is_none())
 }
 
-/// Gives a route's new rules to the hosts that it is a member of.
+/// Gives a route's new rules to the slots that it is a member of.
 fn rules(world: &World, state: &mut State, route: &ObjectKey, new: &Output, touched: &mut Touched) {
     let rules = match new {
         Output::Route(rules) => Some(rules),
         _ => None,
     };
-    // Attachments that the object no longer has are resolved again and leave their hosts by themselves.
+    // Attachments that the object no longer has are resolved again and leave their slots by themselves.
     let Some(Object::Route(object)) = world.get(route) else { return };
     for gateway in attach::gateways_of(object) {
         let Some(attached) = state.attach(route, &gateway).cloned() else { continue };
-        for key in attached.hosts.keys() {
-            let member = state.members.get_mut(key).and_then(|members| members.routes.get_mut(route));
-            if let Some(member) = member {
-                member.rules = rules.cloned();
-                touched.reads.insert(Read::MembersOf(key.clone()));
+        for slot in attached.slots.keys() {
+            if state.slots.give_rules(slot, route, rules) {
+                touched.reads.insert(Read::MembersOf(slot.clone()));
             }
         }
     }
@@ -255,10 +371,20 @@ fn as_attach(output: &Output) -> Option<&super::AttachOut> {
     }
 }
 
+/// What a Gateway shows to backends is its own: the rest of a cluster is the same for all Gateways.
+fn with_client(state: &State, gateway: &ObjectKey, cluster: &Arc<Cluster>) -> Arc<Cluster> {
+    let client = state.tls(gateway).and_then(|tls| tls.client_secret());
+    let (Some(tls), Some(client)) = (&cluster.tls, client) else { return Arc::clone(cluster) };
+    let tls = UpstreamTls { client_certificate: Some(client.name.clone()), ..tls.clone() };
+    Arc::new(Cluster { tls: Some(tls), ..Cluster::clone(cluster) })
+}
+
 fn send(state: &State, gateway: &ObjectKey, id: &ClusterId, unit: &Unit, resolved: &mut Resolved) {
     let delta = resolved.deltas.entry(gateway.clone()).or_default();
     match state.outputs.get(unit) {
-        Some(Output::Cluster(cluster)) => _ = delta.clusters.insert(id.name(), Some(cluster.clone())),
+        Some(Output::Cluster(cluster)) => {
+            delta.clusters.insert(id.name(), Some(with_client(state, gateway, cluster)));
+        }
         Some(Output::Endpoints(endpoints)) => _ = delta.endpoints.insert(id.name(), Some(endpoints.clone())),
         _ => {}
     }
@@ -279,19 +405,12 @@ fn listeners(
         }
     }
     let (old, new) = (parts(old), parts(new));
-    let hosts = |out: Option<&super::ListenersOut>| out.map(|out| out.hosts.clone()).unwrap_or_default();
-    let (before, after) = (hosts(old), hosts(new));
-    for key in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-        if before.get(key) == after.get(key) {
-            continue;
+    let slots = |out: Option<&super::ListenersOut>| out.map(|out| out.slots.clone()).unwrap_or_default();
+    let (before, after) = (slots(old), slots(new));
+    for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        if before.get(slot) != after.get(slot) {
+            touched.slot(state, gateway, slot, |members| members.structural = after.get(slot).copied());
         }
-        let members = state.members.entry(key.clone()).or_default();
-        members.structural = after.get(key).copied();
-        if members.routes.is_empty() && members.structural.is_none() {
-            state.members.remove(key);
-        }
-        touched.reads.insert(Read::MembersOf(key.clone()));
-        touched.units.insert(Unit::Host(gateway.clone(), key.clone()));
     }
     let tables = |out: Option<&super::ListenersOut>| out.map(|out| out.tables.clone()).unwrap_or_default();
     diff(&tables(old), &tables(new), &mut resolved.deltas.entry(gateway.clone()).or_default().tables);

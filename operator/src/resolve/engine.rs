@@ -6,17 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{Delta, VirtualHostKey};
+use portolan_xds::ir::Delta;
 
 use super::{
-    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, RouteOut, TlsOut, Unit, attach,
-    backend, chains,
-    dependencies::Dependencies,
-    effects::Effects,
-    environment::Environment,
-    fleet, frontend, gateway,
-    host::{self, Members},
-    route, tls,
+    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, PolicyOut, RouteOut, TlsOut, Unit,
+    attach, backend, chains, class, dependencies::Dependencies, effects::Effects, environment::Environment,
+    fleet, frontend, host, listeners, policy, route, slot::Slots, stream, tls,
 };
 use crate::{
     model::{Kind, Object, ObjectKey},
@@ -27,7 +22,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) outputs: HashMap<Unit, Output>,
-    pub(super) members: HashMap<VirtualHostKey, Members>,
+    pub(super) slots: Slots,
     pub(super) placements: HashMap<ObjectKey, Placement>,
     /// Units of routes and classes panicked while they were resolved.
     pub(super) panics: BTreeMap<Unit, String>,
@@ -54,12 +49,9 @@ impl State {
         fleet(Fleet) -> Fleet: FleetPlan,
         frontend(Frontend) -> Frontend: FrontendOut,
         tls(Tls) -> Tls: TlsOut,
+        policy(Policy) -> Policy: PolicyOut,
         route(Route) -> Route: RouteOut,
         chains(Chains) -> Chains: chains::ChainsOut,
-    }
-
-    pub(super) fn members(&self, key: &VirtualHostKey) -> Option<&Members> {
-        self.members.get(key)
     }
 
     pub(super) fn placement(&self, gateway: &ObjectKey) -> Option<&Placement> {
@@ -165,7 +157,8 @@ impl Engine {
                     [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
                 self.dirty.extend(units.map(|unit| unit(key.clone())));
             }
-            Kind::HttpRoute | Kind::GrpcRoute => {
+            Kind::BackendTlsPolicy => _ = self.dirty.insert(Unit::Policy(key.clone())),
+            kind if kind.is_route() => {
                 let parents = |object: Option<&Object>| match object {
                     Some(Object::Route(route)) => attach::gateways_of(route),
                     _ => BTreeSet::new(),
@@ -248,13 +241,15 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         out.map_or(Output::Nothing, |out| variant(Arc::new(out)))
     }
     match unit {
-        Unit::Class(key) => wrap(gateway::class(view, key), Output::Class),
-        Unit::Listeners(key) => wrap(gateway::listeners(view, state, key), Output::Listeners),
+        Unit::Class(key) => wrap(class::class(view, key), Output::Class),
+        Unit::Listeners(key) => wrap(listeners::listeners(view, state, key), Output::Listeners),
         Unit::Fleet(key) => wrap(fleet::fleet(view, state, key), Output::Fleet),
         Unit::Frontend(key) => wrap(frontend::frontend(view, key), Output::Frontend),
         Unit::Tls(key) => wrap(tls::tls(view, key), Output::Tls),
-        Unit::Route(key) => wrap(route::route(view, key), Output::Route),
+        Unit::Policy(key) => wrap(policy::policy(view, key), Output::Policy),
+        Unit::Route(key) => wrap(route::route(view, state, key), Output::Route),
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
+        Unit::Stream(gateway, key) => wrap(stream::stream(view, state, gateway, key), Output::Stream),
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
         Unit::Host(_, key) => {
             let before = match state.outputs.get(unit) {

@@ -66,6 +66,11 @@ const FEATURES: &[Feature] = &[
     Feature { name: name::HTTP_ROUTE_RETRY_CONNECTION_ERROR, since: 0, standard: Some(7) },
     core(name::HTTP_ROUTE_SCHEME_REDIRECT),
     core(name::REFERENCE_GRANT),
+    new(name::TCP_ROUTE, 6),
+    core(name::TLS_ROUTE),
+    Feature { name: name::TLS_ROUTE_MODE_MIXED, since: 0, standard: Some(7) },
+    core(name::TLS_ROUTE_MODE_TERMINATE),
+    new(name::UDP_ROUTE, 6),
 ];
 
 /// The features in an environment, sorted as the API wants them. CRDs that do not say their release count as the

@@ -10,6 +10,7 @@ use portolan_xds::ir::{
 use super::{
     Fault,
     backend::{self, ClusterId},
+    engine::State,
 };
 use crate::{
     model::{
@@ -35,7 +36,12 @@ pub(super) struct Filters {
 }
 
 /// Reads the filters of one position. An error means that the rule cannot be expressed.
-pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Result<Filters, Fault> {
+pub(super) fn collect(
+    view: &View<'_>,
+    state: &State,
+    route: &Route,
+    filters: &[Filter],
+) -> Result<Filters, Fault> {
     let mut out = Filters::default();
     for (position, filter) in filters.iter().enumerate() {
         let field = format!("filters[{position}]");
@@ -49,8 +55,9 @@ pub(super) fn collect(view: &View<'_>, route: &Route, filters: &[Filter]) -> Res
                     .map_err(|fault| fault.at(&field))?;
             }
             Filter::RequestMirror { request_mirror } => {
-                match backend::backend(view, route, &request_mirror.backend_ref) {
-                    Ok(cluster) => {
+                match backend::backend(view, state, route, &request_mirror.backend_ref) {
+                    Ok(None) => {}
+                    Ok(Some(cluster)) => {
                         out.mirrors
                             .push(Mirror { cluster: cluster.name(), fraction: fraction(request_mirror) });
                         out.clusters.push(cluster);

@@ -3,15 +3,15 @@
 //! A host can have ten thousand routes. Then what did not change is taken over from the last output, pointers included:
 //! a change costs a walk over pointers, here and wherever they are compared.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use portolan_xds::ir::{self, Origin, RouteRank, VirtualHost, VirtualHostKey};
 
-use super::{ClusterId, RouteOut, engine::State};
+use super::{
+    ClusterId, RouteOut,
+    engine::State,
+    slot::{Members, Rank, Slot},
+};
 use crate::{
     model::ObjectKey,
     world::{Read, View},
@@ -40,30 +40,9 @@ impl PartialEq for HostOut {
 #[derive(Debug)]
 struct Part {
     object: ObjectKey,
-    hostname: Specificity,
+    rank: Rank,
     rules: Arc<RouteOut>,
     routes: Vec<Arc<ir::Route>>,
-}
-
-/// Of a hostname as the user wrote it; the smallest is the most specific.
-type Specificity = Reverse<(bool, usize)>;
-
-/// Who shares a virtual host, and with what.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Members {
-    /// Routes.
-    pub(super) routes: BTreeMap<ObjectKey, Member>,
-    /// Wanted by listeners, and whether as misdirected.
-    pub(super) structural: Option<bool>,
-}
-
-/// A route that shares a virtual host.
-#[derive(Clone, Debug)]
-pub(super) struct Member {
-    /// Of its hostname.
-    pub(super) hostname: Specificity,
-    /// Its rules, if it could be resolved.
-    pub(super) rules: Option<Arc<RouteOut>>,
 }
 
 /// Resolves [`super::Unit::Host`]. `before` is its last output.
@@ -73,8 +52,9 @@ pub(super) fn host(
     key: &VirtualHostKey,
     before: Option<&HostOut>,
 ) -> Option<HostOut> {
-    view.record(Read::MembersOf(key.clone()));
-    let members = state.members(key)?;
+    let slot = Slot::Host(key.clone());
+    view.record(Read::MembersOf(slot.clone()));
+    let members = state.slots.members(&slot)?;
     let before = before.filter(|before| !before.parts.is_empty());
     let (parts, difference) = parts(members, before.map_or(&[], |before| &before.parts));
     let routes = match before {
@@ -117,13 +97,13 @@ fn parts<'a>(members: &Members, before: &'a [Arc<Part>]) -> (Vec<Arc<Part>>, Dif
             old = before.next_if(|old| same(&old.object, object));
         }
         if let Some(old) = old {
-            if Arc::ptr_eq(&old.rules, rules) && old.hostname == member.hostname {
+            if Arc::ptr_eq(&old.rules, rules) && old.rank == member.rank {
                 parts.push(Arc::clone(old));
                 continue;
             }
             difference.gone.push(old);
         }
-        let new = Arc::new(part(object, member.hostname, rules));
+        let new = Arc::new(part(object, member.rank, rules));
         difference.new.push(Arc::clone(&new));
         parts.push(new);
     }
@@ -169,7 +149,7 @@ impl Difference<'_> {
     }
 }
 
-fn part(object: &ObjectKey, hostname: Specificity, rules: &Arc<RouteOut>) -> Part {
+fn part(object: &ObjectKey, rank: Rank, rules: &Arc<RouteOut>) -> Part {
     let origin = Origin::new(object.to_string());
     let identity: (Arc<str>, Arc<str>) =
         (format!("{}/{}", object.namespace, object.name).into(), object.kind.as_str().into());
@@ -178,7 +158,7 @@ fn part(object: &ObjectKey, hostname: Specificity, rules: &Arc<RouteOut>) -> Par
         for (matching, (matches, precedence, action)) in rule.matches.iter().enumerate() {
             routes.push(Arc::new(ir::Route {
                 rank: RouteRank {
-                    hostname,
+                    hostname: rank,
                     path_kind: precedence.path_kind,
                     path_length: precedence.path_length,
                     method: precedence.method,
@@ -196,7 +176,7 @@ fn part(object: &ObjectKey, hostname: Specificity, rules: &Arc<RouteOut>) -> Par
             }));
         }
     }
-    Part { object: object.clone(), hostname, rules: Arc::clone(rules), routes }
+    Part { object: object.clone(), rank, rules: Arc::clone(rules), routes }
 }
 
 fn sorted(mut routes: Vec<Arc<ir::Route>>) -> Vec<Arc<ir::Route>> {

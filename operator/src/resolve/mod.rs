@@ -9,42 +9,52 @@ mod attach;
 mod authority;
 mod backend;
 mod chains;
+mod class;
 mod dependencies;
 mod effects;
 mod engine;
 mod environment;
 mod expression;
+mod fault;
 mod features;
 mod filters;
 mod fleet;
 mod frontend;
-mod gateway;
 mod grant;
 mod host;
+mod listeners;
 mod matches;
 mod parameters;
 mod placement;
+mod policy;
 mod report;
 mod route;
+mod slot;
+mod stream;
 mod tls;
 mod unit;
 mod uses;
 
 pub use attach::{AttachOut, ParentOutcome};
-pub use backend::ClusterId;
+pub use backend::{BackendPort, BackendTarget, ClusterId};
 pub use chains::ChainsOut;
+pub use class::ClassOut;
 pub use engine::{Engine, Resolved};
 pub use environment::{Bundle, Channel, Environment, Provenance};
+pub use fault::Fault;
 pub use fleet::FleetPlan;
 pub use frontend::{ClientCheck, FrontendOut};
-pub use gateway::{ClassOut, Fault, ListenerOut, ListenersOut};
 pub use grant::{Granted, RefError, RefFrom};
+pub use listeners::{ListenerOut, ListenersOut, Protocol, Serves};
 pub use placement::{Addresses, Placement};
+pub use policy::{BackendTls, Connection, PolicyOut};
 pub use report::{
-    AddressReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport, ParentReport,
-    Programmed, Report, RouteReport, Status,
+    AddressReport, AncestorReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport,
+    ParentReport, PolicyReport, Programmed, Report, RouteReport, Status,
 };
-pub use route::{RouteOut, RuleOut};
+pub use route::{RouteOut, RuleOut, StreamRule};
+pub use slot::{Slot, StreamKey, StreamKind, StreamName};
+pub use stream::StreamOut;
 pub use tls::{Certificate, ListenerTls, TlsOut, holds_pair};
 pub use unit::{Output, Unit};
 

@@ -7,7 +7,8 @@ use portolan_xds::ir::{
 };
 
 use super::{
-    ClusterId, Fault, backend,
+    BackendTarget, ClusterId, Fault, backend,
+    engine::State,
     filters::{self, Filters},
     matches::{self, Precedence},
 };
@@ -23,8 +24,10 @@ pub struct RouteOut {
     pub generation: i64,
     /// Seconds since the epoch.
     pub created: i64,
-    /// Rules that can be served.
+    /// Rules for requests that can be served.
     pub rules: Vec<RuleOut>,
+    /// The rule for connections or datagrams.
+    pub stream: Option<StreamRule>,
     /// References that cannot be followed; the first one gives the reason of ResolvedRefs.
     pub unresolved: Vec<Fault>,
     /// Hostnames that are none, with what is wrong.
@@ -33,14 +36,28 @@ pub struct RouteOut {
     pub dropped: Vec<(usize, Fault)>,
     /// Backends that rules and mirrors use.
     pub clusters: Arc<BTreeSet<ClusterId>>,
+    /// Policies about the Services that it refers to, in force or not: their status tells of its Gateways.
+    pub policies: BTreeSet<ObjectKey>,
 }
 
 impl RouteOut {
+    /// Whether any rule can be served.
+    pub(super) fn serves(&self) -> bool {
+        !self.rules.is_empty() || self.stream.is_some()
+    }
+
     /// Why no rule of the route can be served, if none can: then the route is not accepted.
     pub(super) fn refusal(&self) -> Option<Fault> {
-        let (index, fault) = self.dropped.first().filter(|_| self.rules.is_empty())?;
+        let (index, fault) = self.dropped.first().filter(|_| !self.serves())?;
         Some(Fault::new(fault.reason, format!("no rule can be used: rules[{index}]: {}", fault.message)))
     }
+}
+
+/// A rule of a route whose connections or datagrams are passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRule {
+    /// Weights, and the backends that get these shares; none is an invalid one.
+    pub arms: Vec<(u32, Option<BackendTarget>)>,
 }
 
 /// A rule, resolved.
@@ -58,12 +75,13 @@ pub struct RuleOut {
 const MOST_WEIGHT: u32 = 1_000_000;
 
 /// Resolves [`super::Unit::Route`].
-pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
+pub(super) fn route(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<RouteOut> {
     let route = view.route(key)?;
     let mut out = RouteOut {
         generation: route.meta.generation,
         created: route.meta.created,
         rules: Vec::with_capacity(route.rules.len()),
+        stream: None,
         unresolved: Vec::new(),
         ignored: route
             .hostnames
@@ -73,45 +91,47 @@ pub(super) fn route(view: &View<'_>, key: &ObjectKey) -> Option<RouteOut> {
             .collect(),
         dropped: Vec::new(),
         clusters: Arc::default(),
+        policies: BTreeSet::new(),
     };
     for (index, rule) in route.rules.iter().enumerate() {
         let resolved = match rule {
-            Ok(rule) => resolve_rule(view, &route, index, rule, &mut out),
-            Err(message) => Err(Fault::new("UnsupportedValue", message.clone())),
+            Ok(rule) if rule.matches == RouteMatches::Everything => {
+                stream_rule(view, state, &route, index, rule, &mut out)
+            }
+            Ok(rule) => resolve_rule(view, state, &route, index, rule, &mut out),
+            Err(message) => Err(Fault::unsupported(message.clone())),
         };
-        match resolved {
-            Ok(rule) => out.rules.push(rule),
-            Err(fault) => out.dropped.push((index, fault)),
+        if let Err(fault) = resolved {
+            out.dropped.push((index, fault));
         }
     }
+    out.policies = view.policies_seen();
     Some(out)
 }
 
 fn resolve_rule(
     view: &View<'_>,
+    state: &State,
     route: &Route,
     index: usize,
     rule: &Rule,
     out: &mut RouteOut,
-) -> Result<RuleOut, Fault> {
-    let unsupported = |message: String| Fault::new("UnsupportedValue", message);
+) -> Result<(), Fault> {
     if rule.session_persistence {
-        return Err(unsupported("sessionPersistence is not supported yet".into()));
+        return Err(Fault::unsupported("sessionPersistence is not supported yet"));
     }
     let parsed: Vec<(RouteMatch, Precedence)> = match &rule.matches {
         RouteMatches::Http(specs) => each(specs, matches::http),
         RouteMatches::Grpc(specs) => each(specs, matches::grpc),
+        RouteMatches::Everything => Ok(Vec::new()),
     }
-    .map_err(unsupported)?;
-    let rule_filters = filters::collect(view, route, &rule.filters)?;
+    .map_err(Fault::unsupported)?;
+    let rule_filters = filters::collect(view, state, route, &rule.filters)?;
     let mut arms = Vec::with_capacity(rule.backends.len());
     for (position, reference) in rule.backends.iter().enumerate() {
         let field = format!("backendRefs[{position}]");
-        if reference.weight > MOST_WEIGHT {
-            let weight = reference.weight;
-            return Err(unsupported(format!("{field}: weight {weight} is more than {MOST_WEIGHT}")));
-        }
-        arms.push((reference, resolve_arm(view, route, reference).map_err(|fault| fault.at(&field))?));
+        check_weight(reference).map_err(|fault| fault.at(&field))?;
+        arms.push((reference, resolve_arm(view, state, route, reference).map_err(|fault| fault.at(&field))?));
     }
     let parts = Parts { route, rule, filters: &rule_filters, arms: &arms };
     let per_match = filters::needs_prefix(&rule_filters)
@@ -134,13 +154,50 @@ fn resolve_rule(
         out.unresolved.extend(arm.filters.faults.into_iter().map(|fault| fault.at(&field)));
         clusters.extend(arm.filters.clusters);
         match arm.cluster {
-            Ok(cluster) if arm.weight > 0 => _ = clusters.insert(cluster),
-            Ok(_) => {}
+            Ok(cluster) => clusters.extend(cluster.filter(|_| arm.weight > 0)),
             Err(fault) => out.unresolved.push(fault.at(&field)),
         }
     }
     let name = rule.name.clone().unwrap_or_else(|| index.to_string().into());
-    Ok(RuleOut { index, name: format!("{}/{name}", route.meta.key).into(), matches: resolved })
+    out.rules.push(RuleOut { index, name: format!("{}/{name}", route.meta.key).into(), matches: resolved });
+    Ok(())
+}
+
+/// The rule of a TLSRoute, TCPRoute or UDPRoute: backends and nothing else.
+fn stream_rule(
+    view: &View<'_>,
+    state: &State,
+    route: &Route,
+    index: usize,
+    rule: &Rule,
+    out: &mut RouteOut,
+) -> Result<(), Fault> {
+    if out.stream.is_some() {
+        return Err(Fault::unsupported(format!("a {} has exactly one rule", route.meta.key.kind)));
+    }
+    let (mut arms, mut unresolved) = (Vec::new(), Vec::new());
+    for (position, reference) in rule.backends.iter().enumerate() {
+        let field = format!("backendRefs[{position}]");
+        check_weight(reference).map_err(|fault| fault.at(&field))?;
+        match backend::target(view, state, route, &reference.reference) {
+            Ok((target, _)) => arms.push((reference.weight, Some(target))),
+            Err(fault) => {
+                arms.push((reference.weight, None));
+                unresolved.push(fault.at(format!("rules[{index}].{field}")));
+            }
+        }
+    }
+    out.unresolved.append(&mut unresolved);
+    out.stream = Some(StreamRule { arms });
+    Ok(())
+}
+
+fn check_weight(reference: &WeightedRef) -> Result<(), Fault> {
+    let weight = reference.weight;
+    if weight > MOST_WEIGHT {
+        return Err(Fault::unsupported(format!("weight {weight} is more than {MOST_WEIGHT}")));
+    }
+    Ok(())
 }
 
 /// Every match of a rule, or what is wrong with the first that is.
@@ -154,15 +211,20 @@ fn each<S>(
 
 struct ArmParts {
     weight: u32,
-    cluster: Result<ClusterId, Fault>,
+    cluster: Result<Option<ClusterId>, Fault>,
     filters: Filters,
 }
 
-fn resolve_arm(view: &View<'_>, route: &Route, reference: &WeightedRef) -> Result<ArmParts, Fault> {
+fn resolve_arm(
+    view: &View<'_>,
+    state: &State,
+    route: &Route,
+    reference: &WeightedRef,
+) -> Result<ArmParts, Fault> {
     Ok(ArmParts {
         weight: reference.weight,
-        cluster: backend::backend(view, route, &reference.reference),
-        filters: filters::collect(view, route, &reference.filters)?,
+        cluster: backend::backend(view, state, route, &reference.reference),
+        filters: filters::collect(view, state, route, &reference.filters)?,
     })
 }
 
@@ -222,7 +284,7 @@ impl Parts<'_> {
     fn timeouts(&self) -> Result<Timeouts, Fault> {
         let parse = |field: &str, text: &Option<Arc<str>>| -> Result<Option<Millis>, Fault> {
             let parsed = text.as_deref().map(parse_duration).transpose();
-            parsed.map_err(|error| Fault::new("UnsupportedValue", format!("timeouts.{field}: {error}")))
+            parsed.map_err(|error| Fault::unsupported(format!("timeouts.{field}: {error}")))
         };
         let (request, backend_request) = (
             parse("request", &self.rule.request_timeout)?,
@@ -234,8 +296,7 @@ impl Parts<'_> {
     fn retry(&self) -> Result<Option<Retry>, Fault> {
         let Some(spec) = &self.rule.retry else { return Ok(None) };
         let backoff = spec.backoff.as_deref().map(parse_duration).transpose();
-        let backoff =
-            backoff.map_err(|error| Fault::new("UnsupportedValue", format!("retry.backoff: {error}")))?;
+        let backoff = backoff.map_err(|error| Fault::unsupported(format!("retry.backoff: {error}")))?;
         let mut codes = spec.codes.clone();
         codes.sort_unstable();
         codes.dedup();
@@ -248,7 +309,7 @@ fn arm_ir(arm: &ArmParts, matched: &PathMatch) -> Result<Arm, Fault> {
     let rewrite: Option<UrlRewrite> =
         filters.rewrite.as_ref().map(|spec| filters::rewrite(Some(spec), matched)).transpose()?;
     let backend = match &arm.cluster {
-        Ok(cluster) if !filters.unknown => Backend::Cluster(cluster.name()),
+        Ok(Some(cluster)) if !filters.unknown => Backend::Cluster(cluster.name()),
         _ => Backend::Invalid,
     };
     Ok(Arm {

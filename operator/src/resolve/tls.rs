@@ -6,12 +6,13 @@ use portolan_xds::ir::{self, SecretBody};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
-    Fault, RefFrom,
+    Fault, Protocol, RefFrom, Unit,
+    engine::State,
     grant::{Granted, RefError, named, resolve_ref},
 };
 use crate::{
-    model::{Kind, ObjectKey, ObjectRef, Secret},
-    world::View,
+    model::{Kind, ListenerSpec, ObjectKey, ObjectRef, Secret},
+    world::{Read, View},
 };
 
 /// The certificates of a Gateway's listeners.
@@ -19,6 +20,8 @@ use crate::{
 pub struct TlsOut {
     /// By listener name; listeners without TLS are absent.
     pub listeners: BTreeMap<Arc<str>, ListenerTls>,
+    /// What the Gateway shows to backends (GatewayBackendTLS.clientCertificateRef).
+    pub client: Option<Result<Certificate, Fault>>,
 }
 
 /// The certificates of one listener.
@@ -42,6 +45,11 @@ pub struct Certificate {
 }
 
 impl TlsOut {
+    /// What the Gateway shows to backends.
+    pub(super) fn client_secret(&self) -> Option<&Arc<ir::Secret>> {
+        self.client.as_ref()?.as_ref().ok().map(|certificate| &certificate.secret)
+    }
+
     /// When certificates expire.
     pub(super) fn expiries(&self) -> impl Iterator<Item = i64> {
         self.listeners.values().flat_map(|tls| &tls.certificates).map(|one| one.expires)
@@ -52,13 +60,16 @@ impl TlsOut {
 pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
     let gateway = view.gateway(key)?;
     let mut out = TlsOut::default();
-    for listener in gateway.listeners.iter().filter(|one| &*one.protocol == "HTTPS") {
+    let terminates = |one: &&ListenerSpec| {
+        Protocol::from_spec(&one.protocol, one.tls_mode).is_some_and(Protocol::terminates)
+    };
+    for listener in gateway.listeners.iter().filter(terminates) {
         let mut tls = ListenerTls { stands: true, ..ListenerTls::default() };
         if listener.certificates.is_empty() {
             tls.stands = false;
             tls.faults.push(Fault::new(
                 "InvalidCertificateRef",
-                "tls.certificateRefs: HTTPS needs at least one certificate",
+                "tls.certificateRefs: a listener that terminates TLS needs at least one certificate",
             ));
         }
         for (position, reference) in listener.certificates.iter().enumerate() {
@@ -73,7 +84,32 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
         }
         out.listeners.insert(listener.name.clone(), tls);
     }
+    out.client = gateway.client_certificate.as_ref().map(|reference| client(view, key, reference));
     Some(out)
+}
+
+/// The secret is named by where it is used, so that an edit of the reference changes no cluster. As with listeners, the
+/// pair before one that went bad goes on.
+fn client(view: &View<'_>, gateway: &ObjectKey, reference: &ObjectRef) -> Result<Certificate, Fault> {
+    let found = certificate(view, gateway, reference).or_else(|(fault, before)| before.ok_or(fault));
+    let mut certificate = found.map_err(|fault| {
+        let reason =
+            if fault.reason == "RefNotPermitted" { fault.reason } else { "InvalidClientCertificateRef" };
+        Fault::new(reason, fault.message).at("tls.backend.clientCertificateRef")
+    })?;
+    let name = format!("{}/{}/client", gateway.namespace, gateway.name).into();
+    certificate.secret = Arc::new(ir::Secret { name, body: certificate.secret.body.clone() });
+    Ok(certificate)
+}
+
+/// The name of the secret that a Gateway shows to backends, if it has one.
+pub(super) fn client_certificate(
+    view: &View<'_>,
+    state: &State,
+    gateway: &ObjectKey,
+) -> Option<ir::SecretName> {
+    view.record(Read::Output(Unit::Tls(gateway.clone())));
+    state.tls(gateway)?.client_secret().map(|secret| secret.name.clone())
 }
 
 /// A certificate; or what is wrong with it, and the one before it that goes on where a rotation went wrong.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use portolan_xds::ir::{self, VirtualHostKey};
 
 use super::{
-    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, RouteOut, TlsOut,
-    host::HostOut,
+    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, PolicyOut, RouteOut,
+    StreamKey, StreamOut, TlsOut, host::HostOut,
 };
 use crate::model::ObjectKey;
 
@@ -24,10 +24,14 @@ pub enum Unit {
     Frontend(ObjectKey),
     /// A Gateway's certificates.
     Tls(ObjectKey),
+    /// A BackendTLSPolicy.
+    Policy(ObjectKey),
     /// A route's rules, the same for every parent.
     Route(ObjectKey),
     /// A route (first) on a Gateway (second): which listeners, which hostnames.
     Attach(ObjectKey, ObjectKey),
+    /// A stream of a Gateway.
+    Stream(ObjectKey, StreamKey),
     /// A Gateway's ports and filter chains.
     Chains(ObjectKey),
     /// A virtual host of a Gateway.
@@ -53,10 +57,14 @@ pub enum Output {
     Frontend(Arc<FrontendOut>),
     /// Of [`Unit::Tls`].
     Tls(Arc<TlsOut>),
+    /// Of [`Unit::Policy`].
+    Policy(Arc<PolicyOut>),
     /// Of [`Unit::Route`].
     Route(Arc<RouteOut>),
     /// Of [`Unit::Attach`].
     Attach(Arc<AttachOut>),
+    /// Of [`Unit::Stream`].
+    Stream(Arc<StreamOut>),
     /// Of [`Unit::Chains`].
     Chains(Arc<ChainsOut>),
     /// Of [`Unit::Host`].

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use portolan_xds::{
     GatewayKey,
     ads::{Event, SharedStore, StreamId},
-    ir::Origin,
+    ir::{Delta, Origin},
     program::{Frozen, Program, ResourceKey},
     store::{ResourceType, Seq},
 };
@@ -51,6 +51,8 @@ struct Served {
     kept: Vec<Frozen>,
     /// Rejections by other replicas' proxies that no object explains.
     elsewhere: Vec<(ResourceKey, Arc<str>)>,
+    /// What is not taken from the proxies of a Gateway that is gone while they drain.
+    held_back: Delta,
 }
 
 /// See the module.
@@ -200,6 +202,12 @@ impl Core {
                 self.serve(&gateway);
             }
             let Some(served) = self.served.get_mut(&gateway) else { continue };
+            let mut whole = std::mem::take(&mut served.held_back);
+            whole.merge(delta);
+            let mut delta = whole;
+            if !self.engine.is_served(&gateway) {
+                served.held_back = served.program.hold_back_datagrams(&mut delta);
+            }
             let mirrors = self.mirrors.get_mut(&gateway);
             reports.extend(served.edit(mirrors, |program, store| program.apply(delta, store, seen)));
             reports.extend(served.review(&self.engine, &gateway));
@@ -227,6 +235,7 @@ impl Core {
             own: None,
             kept: Vec::new(),
             elsewhere: Vec::new(),
+            held_back: Delta::default(),
         };
         self.served.insert(gateway.clone(), served);
         self.heed(gateway);

@@ -26,8 +26,8 @@ async fn replica(twin: &Twin, name: &str) -> Operator {
         xds: "127.0.0.1:0".parse().unwrap(),
         peer_address: Some("127.0.0.1:0".parse().unwrap()),
         installation: Installation {
-            proxy_image: "proxy".into(),
-            xds_host: "portolan.test".into(),
+            proxy_image: "example.com/proxy".into(),
+            xds_host: "localhost".into(),
             xds_port: 18_000,
         },
     };

@@ -22,6 +22,7 @@ pub struct World {
     objects: HashMap<ObjectKey, Object>,
     grants: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     slices: HashMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
+    policies: HashMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
 }
 
 impl World {
@@ -63,6 +64,13 @@ impl World {
                 self.slices.entry(service.clone()).or_default().insert(key.clone());
                 touched.insert(Read::SlicesOf(service.0, service.1));
             }
+            Object::BackendTlsPolicy(policy) => {
+                for (name, _) in policy.services() {
+                    let service = (key.namespace.clone(), name.clone());
+                    self.policies.entry(service.clone()).or_default().insert(key.clone());
+                    touched.insert(Read::PoliciesOn(service.0, service.1));
+                }
+            }
             _ => {}
         }
     }
@@ -77,6 +85,13 @@ impl World {
                 let service = (key.namespace.clone(), slice.service.clone());
                 remove(&mut self.slices, &service, key);
                 touched.insert(Read::SlicesOf(service.0, service.1));
+            }
+            Object::BackendTlsPolicy(policy) => {
+                for (name, _) in policy.services() {
+                    let service = (key.namespace.clone(), name.clone());
+                    remove(&mut self.policies, &service, key);
+                    touched.insert(Read::PoliciesOn(service.0, service.1));
+                }
             }
             _ => {}
         }

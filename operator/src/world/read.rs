@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use portolan_xds::ir::VirtualHostKey;
-
-use crate::{model::ObjectKey, resolve::Unit};
+use crate::{
+    model::ObjectKey,
+    resolve::{Slot, Unit},
+};
 
 /// One question that a unit asked while it was resolved, also when the answer was "nothing".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,10 +16,14 @@ pub enum Read {
     GrantsInto(Arc<str>),
     /// The EndpointSlices of a Service: namespace and name.
     SlicesOf(Arc<str>, Arc<str>),
+    /// The BackendTLSPolicies about a Service: namespace and name.
+    PoliciesOn(Arc<str>, Arc<str>),
     /// The output of an earlier unit.
     Output(Unit),
-    /// Which routes share a virtual host, their rules, and what its listeners want of it.
-    MembersOf(VirtualHostKey),
+    /// Which routes share a slot, their rules, and what its listeners want of it.
+    MembersOf(Slot),
+    /// Which streams a Gateway has.
+    StreamsOf(ObjectKey),
     /// Which addresses a Gateway's ports got.
     Placement(ObjectKey),
     /// Whether any rule of a route can be served. It changes more rarely than the route.

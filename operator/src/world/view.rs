@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use super::{Read, World};
 use crate::model::{
-    ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, Namespace, Object, ObjectKey,
-    ReferenceGrant, Route, Secret, Service,
+    BackendTlsPolicy, ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, Namespace, Object,
+    ObjectKey, ReferenceGrant, Route, Secret, Service,
 };
 
 /// A view of the World that records every read of one unit.
@@ -55,6 +55,8 @@ impl<'w> View<'w> {
         gateway: Gateway -> Gateway,
         /// A route of any kind.
         route: Route -> Route,
+        /// A BackendTLSPolicy.
+        backend_tls_policy: BackendTlsPolicy -> BackendTlsPolicy,
         /// A Service.
         service: Service -> Service,
         /// A Secret. Call it only with a reference that was granted: see `resolve::grant`.
@@ -82,6 +84,32 @@ impl<'w> View<'w> {
             _ => None,
         })
         .collect()
+    }
+
+    /// The BackendTLSPolicies about a Service, the oldest first, then by name.
+    pub fn policies_on(&self, namespace: &Arc<str>, service: &Arc<str>) -> Vec<Arc<BackendTlsPolicy>> {
+        self.record(Read::PoliciesOn(namespace.clone(), service.clone()));
+        let keys = self.world.policies.get(&(namespace.clone(), service.clone())).into_iter().flatten();
+        let policy = |key| match self.world.get(key) {
+            Some(Object::BackendTlsPolicy(policy)) => Some(policy.clone()),
+            _ => None,
+        };
+        let mut policies: Vec<_> = keys.filter_map(policy).collect();
+        // They are of one namespace, and sorted by name already.
+        policies.sort_by_key(|policy| policy.meta.created);
+        policies
+    }
+
+    /// All BackendTLSPolicies of the answers so far.
+    pub fn policies_seen(&self) -> BTreeSet<ObjectKey> {
+        let reads = self.reads.borrow();
+        let answers = reads.iter().filter_map(|read| match read {
+            Read::PoliciesOn(namespace, service) => {
+                self.world.policies.get(&(namespace.clone(), service.clone()))
+            }
+            _ => None,
+        });
+        answers.flatten().cloned().collect()
     }
 
     /// The EndpointSlices of a Service.

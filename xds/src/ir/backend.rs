@@ -1,6 +1,6 @@
 //! Clusters and their endpoints.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,8 @@ pub enum AppProtocol {
     Http1,
     /// HTTP/2 with prior knowledge (`kubernetes.io/h2c`, every GRPCRoute backend).
     Http2,
-    /// No HTTP at all.
-    Tcp,
+    /// No HTTP at all: connections or datagrams.
+    Opaque,
 }
 
 /// One backend: a Service port under one policy. Its endpoints are a piece of their own.
@@ -29,6 +29,9 @@ pub struct Cluster {
     pub protocol: AppProtocol,
     /// TLS towards the backend.
     pub tls: Option<UpstreamTls>,
+    /// TLS towards those of its endpoints that name it: a cluster of several backends, each with its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sockets: BTreeMap<Arc<str>, UpstreamTls>,
     /// How long a TCP connection may take to be made.
     pub connect_timeout: Millis,
     /// Who is blamed when Envoy rejects it.
@@ -36,7 +39,7 @@ pub struct Cluster {
 }
 
 /// TLS towards a backend (BackendTLSPolicy).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UpstreamTls {
     /// The server name sent, and verified unless `subject_alt_names` is given.
     pub server_name: Arc<str>,
@@ -49,7 +52,7 @@ pub struct UpstreamTls {
 }
 
 /// Which authorities a backend's certificate may come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum UpstreamTrust {
     /// The system's.
     System,
@@ -62,6 +65,9 @@ pub enum UpstreamTrust {
 pub struct Endpoints {
     /// Sorted and distinct.
     pub endpoints: Vec<Endpoint>,
+    /// The share that fails at once, as a weight beside those of the endpoints; 0 for none. Without any endpoint all
+    /// fails anyway.
+    pub nowhere: u32,
 }
 
 /// One address behind a cluster.
@@ -71,4 +77,9 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The topology zone, for later use.
     pub zone: Option<Arc<str>>,
+    /// Its share, not 0.
+    pub weight: u32,
+    /// Which of the cluster's `sockets` leads to it; none is as the cluster says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Arc<str>>,
 }

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLog, Origin, SecretName};
+use super::{AccessLog, ClusterName, Origin, SecretName};
 
 /// The xDS name of a listener: `<gateway namespace>/<gateway>/<port>` and `/udp` appended for UDP.
 pub type ListenerName = Arc<str>;
@@ -71,6 +71,16 @@ pub enum ChainTraffic {
     Http {
         /// The RouteConfiguration's name.
         routes: RouteTableName,
+    },
+    /// Connections, passed on as they are.
+    Tcp {
+        /// The cluster's name.
+        cluster: ClusterName,
+    },
+    /// Datagrams, passed on by session. The only chain of a UDP listener.
+    Udp {
+        /// The cluster's name.
+        cluster: ClusterName,
     },
     /// Nothing: connections are closed at once. A listener that cannot be served keeps its server name from a chain
     /// with a wider one.

@@ -3,7 +3,9 @@
 use portolan_xds_proto::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster as ProtoCluster, UpstreamConnectionOptions,
     circuit_breakers::Thresholds,
-    cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy},
+    cluster::{
+        ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+    },
 };
 use portolan_xds_proto::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, TcpKeepalive, TransportSocket,
@@ -33,6 +35,7 @@ const CONCURRENT_RETRIES: u32 = 1024;
 /// Lowers a cluster.
 ///
 /// Hosts are chosen by fewest requests of two picked at random: it spreads as evenly as round robin, and avoids slow
+/// hosts. Where connections or datagrams are passed on, hosts take turns: there the weights of the API are those of
 /// hosts. Envoy's circuit breakers at 1,024 are lifted: the API promises no such limit.
 pub fn cluster(cluster: &Cluster) -> ProtoCluster {
     ProtoCluster {
@@ -44,7 +47,11 @@ pub fn cluster(cluster: &Cluster) -> ProtoCluster {
         }),
         connect_timeout: Some(wire::duration(cluster.connect_timeout)),
         per_connection_buffer_limit_bytes: wire::uint(wire::CONNECTION_BUFFER_BYTES),
-        lb_policy: LbPolicy::LeastRequest.into(),
+        lb_policy: match cluster.protocol {
+            AppProtocol::Http1 | AppProtocol::Http2 => LbPolicy::LeastRequest,
+            AppProtocol::Opaque => LbPolicy::RoundRobin,
+        }
+        .into(),
         circuit_breakers: Some(CircuitBreakers {
             thresholds: vec![Thresholds {
                 max_connections: wire::uint(u32::MAX),
@@ -74,15 +81,26 @@ pub fn cluster(cluster: &Cluster) -> ProtoCluster {
             .into_iter()
             .collect(),
         transport_socket: cluster.tls.as_ref().map(|tls| transport_socket(tls, cluster.protocol)),
+        transport_socket_matches: socket_matches(cluster),
         ..ProtoCluster::default()
     }
+}
+
+/// Each socket for the endpoints that name it; the others are as the cluster says.
+fn socket_matches(cluster: &Cluster) -> Vec<TransportSocketMatch> {
+    let sockets = cluster.sockets.iter().map(|(name, tls)| TransportSocketMatch {
+        name: name.to_string(),
+        r#match: Some(wire::socket_name(name)),
+        transport_socket: Some(transport_socket(tls, cluster.protocol)),
+    });
+    sockets.collect()
 }
 
 fn protocol(protocol: AppProtocol) -> Option<HttpProtocolOptions> {
     let config = match protocol {
         AppProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
         AppProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default()),
-        AppProtocol::Tcp => return None,
+        AppProtocol::Opaque => return None,
     };
     Some(HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
@@ -119,7 +137,7 @@ fn transport_socket(tls: &UpstreamTls, protocol: AppProtocol) -> TransportSocket
     let alpn: &[&str] = match protocol {
         AppProtocol::Http1 => &["http/1.1"],
         AppProtocol::Http2 => &["h2"],
-        AppProtocol::Tcp => &[],
+        AppProtocol::Opaque => &[],
     };
     let context = UpstreamTlsContext {
         sni: tls.server_name.to_string(),

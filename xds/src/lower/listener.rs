@@ -9,8 +9,8 @@ use portolan_xds_proto::envoy::config::core::v3::{
     http_protocol_options::HeadersWithUnderscoresAction, socket_address::Protocol,
 };
 use portolan_xds_proto::envoy::config::listener::v3::{
-    AdditionalAddress, Filter, FilterChain as ProtoChain, FilterChainMatch, Listener as ProtoListener,
-    ListenerFilter, filter, listener_filter,
+    AdditionalAddress, FilterChain as ProtoChain, FilterChainMatch, Listener as ProtoListener,
+    ListenerFilter, listener_filter,
 };
 use portolan_xds_proto::envoy::extensions::filters::http::cors::v3::Cors;
 use portolan_xds_proto::envoy::extensions::filters::http::router::v3::Router;
@@ -31,7 +31,7 @@ use portolan_xds_proto::envoy::extensions::transport_sockets::tls::v3::{
 };
 use portolan_xds_proto::google::protobuf::Any;
 
-use super::{access_log, cors, secret, wire};
+use super::{access_log, cors, secret, stream, wire};
 use crate::ir::{ChainTraffic, ClientValidation, DownstreamTls, FilterChain, Listener, Transport};
 
 /// A stream on which nothing moves is closed after this many seconds.
@@ -54,6 +54,10 @@ pub fn listener(listener: &Listener) -> ProtoListener {
     let mut chains: Vec<&FilterChain> = listener.chains.iter().map(AsRef::as_ref).collect();
     chains.sort_by(|one, other| one.name.cmp(&other.name));
     let mut addresses = listener.bind.iter().map(|at| bind(*at, listener.transport));
+    let datagrams = chains.iter().find_map(|chain| match &chain.traffic {
+        ChainTraffic::Udp { cluster } => Some(stream::udp_proxy(stat_prefix(listener), cluster)),
+        _ => None,
+    });
     let inspect = chains.iter().any(|chain| chain.server_name.is_some() || chain.tls.is_some());
     ProtoListener {
         name: listener.name.to_string(),
@@ -63,8 +67,9 @@ pub fn listener(listener: &Listener) -> ProtoListener {
             .collect(),
         stat_prefix: stat_prefix(listener),
         per_connection_buffer_limit_bytes: wire::uint(wire::CONNECTION_BUFFER_BYTES),
-        listener_filters: inspect.then(tls_inspector).into_iter().collect(),
-        filter_chains: chains.into_iter().map(|chain| filter_chain(chain, listener)).collect(),
+        udp_listener_config: datagrams.as_ref().map(|_| stream::udp_listener()),
+        listener_filters: inspect.then(tls_inspector).into_iter().chain(datagrams).collect(),
+        filter_chains: chains.into_iter().filter_map(|chain| filter_chain(chain, listener)).collect(),
         ..ProtoListener::default()
     }
 }
@@ -99,32 +104,32 @@ fn tls_inspector() -> ListenerFilter {
     }
 }
 
-fn filter_chain(chain: &FilterChain, listener: &Listener) -> ProtoChain {
-    let filter = match &chain.traffic {
-        ChainTraffic::Http { routes } => network_filter(
-            "envoy.filters.network.http_connection_manager",
-            portolan_xds_proto::any(&connection_manager(routes, listener)),
-        ),
+/// A chain of connections; datagrams have none.
+fn filter_chain(chain: &FilterChain, listener: &Listener) -> Option<ProtoChain> {
+    let (filter, alpn): (_, &[&str]) = match &chain.traffic {
+        ChainTraffic::Http { routes } => {
+            let manager = portolan_xds_proto::any(&connection_manager(routes, listener));
+            let name = "envoy.filters.network.http_connection_manager";
+            (stream::network_filter(name, manager), &["h2", "http/1.1"])
+        }
+        ChainTraffic::Tcp { cluster } => (stream::tcp_proxy(stat_prefix(listener), cluster), &[]),
         // An answer of no bytes: the connection is closed before it says anything.
-        ChainTraffic::Closed => network_filter(
-            "envoy.filters.network.direct_response",
-            portolan_xds_proto::any(&DirectResponse::default()),
-        ),
+        ChainTraffic::Closed => {
+            let nothing = portolan_xds_proto::any(&DirectResponse::default());
+            (stream::network_filter("envoy.filters.network.direct_response", nothing), &[])
+        }
+        ChainTraffic::Udp { .. } => return None,
     };
-    ProtoChain {
+    Some(ProtoChain {
         name: chain.name.to_string(),
         filter_chain_match: chain.server_name.as_ref().map(|name| FilterChainMatch {
             server_names: vec![name.to_string()],
             ..FilterChainMatch::default()
         }),
         filters: vec![filter],
-        transport_socket: chain.tls.as_ref().map(terminate),
+        transport_socket: chain.tls.as_ref().map(|tls| terminate(tls, alpn)),
         ..ProtoChain::default()
-    }
-}
-
-fn network_filter(name: &str, config: Any) -> Filter {
-    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
+    })
 }
 
 fn connection_manager(routes: &str, listener: &Listener) -> HttpConnectionManager {
@@ -192,7 +197,7 @@ fn http_filter(name: &str, config: Any) -> HttpFilter {
     }
 }
 
-fn terminate(tls: &DownstreamTls) -> TransportSocket {
+fn terminate(tls: &DownstreamTls, alpn: &[&str]) -> TransportSocket {
     let validation = tls.client_validation.as_ref();
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
@@ -202,7 +207,7 @@ fn terminate(tls: &DownstreamTls) -> TransportSocket {
                 .iter()
                 .map(|name| secret::reference(name))
                 .collect(),
-            alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
+            alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
             validation_context_type: validation.map(client_validation),
             ..CommonTlsContext::default()
         }),

@@ -17,6 +17,7 @@ mod redirect;
 mod retry;
 mod route;
 mod secret;
+mod stream;
 pub mod table;
 #[cfg(test)]
 mod tests;

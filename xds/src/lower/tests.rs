@@ -5,6 +5,8 @@ use std::{cmp::Reverse, sync::Arc};
 use prost::{Message, Name};
 use serde_json::Value;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::ir::*;
 
@@ -365,6 +367,7 @@ fn plain_cluster(protocol: AppProtocol) -> Cluster {
         name: "apps/one/80".into(),
         protocol,
         tls: None,
+        sockets: BTreeMap::new(),
         connect_timeout: Millis(5000),
         origin: Origin::new("Service/apps/one"),
     }
@@ -374,7 +377,7 @@ fn plain_cluster(protocol: AppProtocol) -> Cluster {
 fn clusters() {
     golden("cluster-http1", &cluster(&plain_cluster(AppProtocol::Http1)));
     golden("cluster-h2c", &cluster(&plain_cluster(AppProtocol::Http2)));
-    golden("cluster-tcp", &cluster(&plain_cluster(AppProtocol::Tcp)));
+    golden("cluster-opaque", &cluster(&plain_cluster(AppProtocol::Opaque)));
     let tls = UpstreamTls {
         server_name: "backend.test".into(),
         trust: UpstreamTrust::Authorities("apps/ca".into()),
@@ -387,6 +390,11 @@ fn clusters() {
         client_certificate: None,
         ..tls.clone()
     };
+    let several = Cluster {
+        sockets: [("one".into(), tls.clone()), ("two".into(), system.clone())].into(),
+        ..plain_cluster(AppProtocol::Opaque)
+    };
+    golden("cluster-sockets", &cluster(&several));
     golden("cluster-tls", &cluster(&Cluster { tls: Some(tls), ..plain_cluster(AppProtocol::Http2) }));
     golden(
         "cluster-tls-system",
@@ -399,11 +407,28 @@ fn endpoints_by_zone() {
     let at = |address: &str, zone: Option<&str>| Endpoint {
         address: address.parse().unwrap(),
         zone: zone.map(text),
+        weight: 1,
+        socket: None,
     };
     let some = Endpoints {
         endpoints: vec![at("10.0.0.2:80", Some("b")), at("10.0.0.1:80", Some("a")), at("[fd00::1]:80", None)],
+        nowhere: 0,
     };
     golden("endpoints", &endpoints("apps/one/80", &some));
+    let weighted = Endpoints {
+        endpoints: vec![
+            Endpoint { weight: 70, ..at("10.0.0.1:80", None) },
+            Endpoint { weight: 20, socket: Some("one".into()), ..at("10.0.0.2:80", None) },
+        ],
+        nowhere: 10,
+    };
+    golden("endpoints-weighted", &endpoints("apps/public/9000/tcp", &weighted));
+    let nothing = Endpoints { nowhere: 10, ..Endpoints::default() };
+    assert_eq!(
+        endpoints("x", &nothing),
+        endpoints("x", &Endpoints::default()),
+        "an empty cluster fails by itself"
+    );
     golden("endpoints-empty", &endpoints("apps/one/80", &Endpoints::default()));
 }
 
@@ -473,6 +498,29 @@ fn access_logs() {
     };
     let http = listens(vec![chain("http", None, None)]);
     golden("access-log", &listener(&Listener { access_log: Some(Arc::new(log)), ..http }));
+}
+
+#[test]
+fn connections_and_datagrams_name_a_cluster_and_nothing_of_its_routes() {
+    let chain = |name: &str, server_name: Option<&str>, tls, traffic| {
+        Arc::new(FilterChain { traffic, ..FilterChain::clone(&chain(name, server_name, tls)) })
+    };
+    let tcp = |cluster: &str| ChainTraffic::Tcp { cluster: cluster.into() };
+    let one = listens(vec![chain("tcp", None, None, tcp("apps/public/9000/tcp"))]);
+    golden("listener-tcp", &listener(&one));
+    let udp = ChainTraffic::Udp { cluster: "apps/public/9000/udp".into() };
+    golden(
+        "listener-udp",
+        &listener(&Listener { transport: Transport::Udp, ..listens(vec![chain("udp", None, None, udp)]) }),
+    );
+    let tls = DownstreamTls { certificates: vec!["apps/tls".into()], client_validation: None };
+    golden(
+        "listener-tls-streams",
+        &listener(&listens(vec![
+            chain("pass", Some("pass.app.test"), None, tcp("apps/public/443/tls/pass.app.test")),
+            chain("end", Some("*.end.test"), Some(tls), tcp("apps/public/443/tls/*.end.test")),
+        ])),
+    );
 }
 
 #[test]

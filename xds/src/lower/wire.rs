@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use portolan_xds_proto::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, RuntimeFractionalPercent,
+    Address, AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, RuntimeFractionalPercent,
     SocketAddress as ProtoSocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier,
     socket_address, transport_socket,
 };
@@ -14,7 +14,9 @@ use portolan_xds_proto::envoy::r#type::matcher::v3::{
     RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern,
 };
 use portolan_xds_proto::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
-use portolan_xds_proto::google::protobuf::{Any, BoolValue, Duration, UInt32Value};
+use portolan_xds_proto::google::protobuf::{
+    Any, BoolValue, Duration, Struct, UInt32Value, Value, value::Kind,
+};
 
 use crate::ir::{Fraction, Millis};
 
@@ -100,6 +102,18 @@ pub(crate) fn matching(expression: impl Into<String>) -> StringMatcher {
         match_pattern: Some(MatchPattern::SafeRegex(regex(expression))),
         ..StringMatcher::default()
     }
+}
+
+/// What an endpoint says of the socket that leads to it, and what that socket matches.
+pub(crate) fn socket_name(name: &str) -> Struct {
+    let value = Value { kind: Some(Kind::StringValue(name.to_owned())) };
+    Struct { fields: [("portolan".to_owned(), value)].into() }
+}
+
+/// The metadata of such an endpoint.
+pub(crate) fn socket_metadata(name: &str) -> Metadata {
+    let metadata = [("envoy.transport_socket_match".to_owned(), socket_name(name))];
+    Metadata { filter_metadata: metadata.into(), ..Metadata::default() }
 }
 
 /// Replaces what `expression` matches by the literal text `replacement`.

@@ -34,8 +34,8 @@ use publish::Published;
 use crate::{
     GatewayKey,
     ir::{
-        Cluster, ClusterName, Delta, Endpoints, Listener, ListenerName, Origin, RouteTableName, Secret,
-        SecretName, VirtualHostKey,
+        ChainTraffic, Cluster, ClusterName, Delta, Endpoints, Listener, ListenerName, Origin, RouteTableName,
+        Secret, SecretName, Transport, VirtualHostKey,
     },
     store::{ResourceType, Seq, Store, Version},
 };
@@ -137,6 +137,25 @@ impl Program {
             }
         }
         self.publish(store, now)
+    }
+
+    /// Takes out of a delta what would end sessions: the removal of UDP listeners with their clusters. For proxies that drain:
+    /// connections outlive their listener, but Envoy forgets the sessions of a UDP listener that is removed.
+    pub fn hold_back_datagrams(&self, delta: &mut Delta) -> Delta {
+        let gone = |name: &ListenerName| matches!(delta.listeners.get(name), Some(None));
+        let held: Vec<&Arc<Listener>> =
+            self.listeners.iter().filter(|(name, _)| gone(name)).map(|(_, one)| one).collect();
+        let held = held.into_iter().filter(|one| one.transport == Transport::Udp);
+        let mut back = Delta::default();
+        for listener in held {
+            back.listeners.extend(delta.listeners.remove_entry(&listener.name));
+            for chain in &listener.chains {
+                let ChainTraffic::Udp { cluster } = &chain.traffic else { continue };
+                back.clusters.extend(delta.clusters.remove_entry(cluster));
+                back.endpoints.extend(delta.endpoints.remove_entry(cluster));
+            }
+        }
+        back
     }
 
     /// A proxy acknowledged these versions of resources of one type, or said when it connected that it has them.

@@ -374,6 +374,7 @@ fn cluster(name: &str, origin: Origin) -> Arc<Cluster> {
         name: name.into(),
         protocol: AppProtocol::Http1,
         tls: None,
+        sockets: BTreeMap::new(),
         connect_timeout: Millis(5000),
         origin,
     })

@@ -191,17 +191,17 @@ impl Owned {
             match event {
                 Ok(event) => self.on(kind, event),
                 Err(error) => {
-                    tracing::warn!(%kind, %error, "fleets' objects cannot be watched; trying again")
+                    tracing::warn!(%kind, %error, "fleets' objects cannot be watched; trying again");
                 }
             }
         }
     }
 
     fn on(&self, kind: OwnedKind, event: Event<DynamicObject>) {
-        let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
-        let touched = shelf.on(kind, event);
-        let complete = shelf.listed.len() == WATCHED.len();
-        drop(shelf);
+        let mut known = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+        let touched = known.on(kind, event);
+        let complete = known.listed.len() == WATCHED.len();
+        drop(known);
         if !touched.is_empty() {
             self.touched.write().unwrap_or_else(PoisonError::into_inner).extend(touched);
             self.news.notify_one();
@@ -227,14 +227,14 @@ impl Owned {
 
     /// The objects of a Gateway.
     pub fn of(&self, gateway: &GatewayName) -> BTreeMap<Id, Arc<Value>> {
-        let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
-        shelf.objects.get(gateway).cloned().unwrap_or_default()
+        let known = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+        known.objects.get(gateway).cloned().unwrap_or_default()
     }
 
     /// Gateways that have objects.
     pub fn gateways(&self) -> BTreeSet<GatewayName> {
-        let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
-        shelf.objects.keys().cloned().collect()
+        let known = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+        known.objects.keys().cloned().collect()
     }
 }
 

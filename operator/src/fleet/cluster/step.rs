@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    fn desired(kind: OwnedKind, spec: Value) -> Desired {
+    fn desired(kind: OwnedKind, spec: &Value) -> Desired {
         let value = json!({
             "apiVersion": "v1", "kind": kind.as_str(), "spec": spec,
             "metadata": {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn an_object_that_is_as_we_wrote_it_is_left_alone() {
-        let service = desired(OwnedKind::Service, json!({"ports": [{"port": 80}], "selector": {"a": "b"}}));
+        let service = desired(OwnedKind::Service, &json!({"ports": [{"port": 80}], "selector": {"a": "b"}}));
         let gateway = GatewayName::new("apps", "web").unwrap();
         assert_eq!(step(&service, None, &gateway, "u1"), Step::Create);
         assert_eq!(decide(&service, &written(&service)), Step::Keep);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn drift_is_repaired() {
-        let service = desired(OwnedKind::Service, json!({"ports": [{"port": 80}], "selector": {"a": "b"}}));
+        let service = desired(OwnedKind::Service, &json!({"ports": [{"port": 80}], "selector": {"a": "b"}}));
         let update = Step::Update { version: "7".to_owned() };
         let changed = |change: fn(&mut Value)| {
             let mut live = written(&service);
@@ -208,14 +208,14 @@ mod tests {
     #[test]
     fn a_field_that_is_given_up_is_taken_away() {
         let before =
-            desired(OwnedKind::Service, json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}));
-        let after = desired(OwnedKind::Service, json!({"type": "LoadBalancer"}));
+            desired(OwnedKind::Service, &json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}));
+        let after = desired(OwnedKind::Service, &json!({"type": "LoadBalancer"}));
         assert_eq!(decide(&after, &written(&before)), Step::Update { version: "7".to_owned() });
     }
 
     #[test]
     fn an_object_that_is_not_ours_is_refused() {
-        let service = desired(OwnedKind::Service, json!({}));
+        let service = desired(OwnedKind::Service, &json!({}));
         let owned_by = |owners: Value| {
             let mut live = written(&service);
             live["metadata"]["ownerReferences"] = owners;
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_an_earlier_gateway_of_the_name_left_goes_first() {
-        let service = desired(OwnedKind::Service, json!({}));
+        let service = desired(OwnedKind::Service, &json!({}));
         let mut left = written(&service);
         left["metadata"]["ownerReferences"] = json!([owner("Gateway", "web", "u0")]);
         assert_eq!(decide(&service, &left), Step::Remove { uid: Some("o1".to_owned()) });
@@ -248,12 +248,12 @@ mod tests {
 
     #[test]
     fn another_cluster_ip_needs_another_service() {
-        let service = desired(OwnedKind::Service, json!({"clusterIP": "10.96.0.7"}));
+        let service = desired(OwnedKind::Service, &json!({"clusterIP": "10.96.0.7"}));
         let mut live = written(&service);
         assert_eq!(decide(&service, &live), Step::Keep);
         live["spec"]["clusterIP"] = "10.96.0.8".into();
         assert_eq!(decide(&service, &live), Step::Recreate { uid: "o1".to_owned() });
-        let any = desired(OwnedKind::Service, json!({}));
+        let any = desired(OwnedKind::Service, &json!({}));
         assert_eq!(decide(&any, &written(&any)), Step::Keep, "any address will do");
     }
 }

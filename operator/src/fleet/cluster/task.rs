@@ -157,7 +157,9 @@ impl FleetTask {
                 },
                 touched = owned.touched() => {
                     let now = Instant::now();
-                    touched.into_iter().for_each(|gateway| self.queue.add(gateway, now));
+                    for gateway in touched {
+                        self.queue.add(gateway, now);
+                    }
                 }
                 Some(done) = self.working.next(), if !self.working.is_empty() => self.on_done(done).await,
                 () = wake => {}
@@ -186,7 +188,9 @@ impl FleetTask {
         let now = Instant::now();
         let all: BTreeSet<GatewayName> =
             self.owned.gateways().into_iter().chain(self.wanted.keys().cloned()).collect();
-        all.into_iter().for_each(|gateway| self.queue.add(gateway, now));
+        for gateway in all {
+            self.queue.add(gateway, now);
+        }
     }
 
     fn start(&mut self) {
@@ -198,9 +202,8 @@ impl FleetTask {
             self.working.push(Box::pin(async move {
                 match wanted {
                     Some(Some(fleet)) => {
-                        let applied =
-                            if leads { applier.apply(&fleet).await } else { applier.observe(&fleet) };
-                        (gateway, Some(fleet), Work::Applied(applied))
+                        let found = if leads { applier.apply(&fleet).await } else { applier.observe(&fleet) };
+                        (gateway, Some(fleet), Work::Applied(found))
                     }
                     Some(None) => (gateway, None, Work::Left),
                     None if !leads => (gateway, None, Work::Removed(Vec::new())),

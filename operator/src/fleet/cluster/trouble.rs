@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, created: &str, status: Value) -> Value {
+    fn pod(name: &str, created: &str, status: &Value) -> Value {
         json!({"metadata": {"name": name, "creationTimestamp": created}, "status": status})
     }
 
@@ -72,7 +72,7 @@ mod tests {
     fn an_image_that_cannot_be_pulled_is_told() {
         let waiting = json!({"reason": "ImagePullBackOff", "message": "Back-off pulling image \"x\""});
         let status = json!({"containerStatuses": [{"state": {"waiting": waiting}}]});
-        let why = of_pods(&[pod("web-1", "2026-01-01T00:00:00Z", status)]).unwrap();
+        let why = of_pods(&[pod("web-1", "2026-01-01T00:00:00Z", &status)]).unwrap();
         assert_eq!(why, "pod web-1: ImagePullBackOff: Back-off pulling image \"x\"");
     }
 
@@ -80,7 +80,7 @@ mod tests {
     fn a_pod_without_a_node_is_told() {
         let condition =
             json!({"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"});
-        let why = of_pods(&[pod("web-1", "", json!({"conditions": [condition]}))]).unwrap();
+        let why = of_pods(&[pod("web-1", "", &json!({"conditions": [condition]}))]).unwrap();
         assert!(why.contains("no node takes it: 0/1 nodes"), "{why}");
     }
 
@@ -89,7 +89,7 @@ mod tests {
         let creating =
             json!({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]});
         let running = json!({"containerStatuses": [{"state": {"running": {}}}]});
-        let pods = [pod("a", "1", creating), pod("b", "2", running), pod("c", "3", json!({}))];
+        let pods = [pod("a", "1", &creating), pod("b", "2", &running), pod("c", "3", &json!({}))];
         assert_eq!(of_pods(&pods), None);
     }
 
@@ -97,8 +97,8 @@ mod tests {
     fn of_several_pods_the_newest_is_heard() {
         let says = |reason: &str| json!({"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]});
         let pods = [
-            pod("old", "2026-01-01T00:00:00Z", says("Old")),
-            pod("new", "2026-01-02T00:00:00Z", says("New")),
+            pod("old", "2026-01-01T00:00:00Z", &says("Old")),
+            pod("new", "2026-01-02T00:00:00Z", &says("New")),
         ];
         assert!(of_pods(&pods).unwrap().starts_with("pod new: New"));
     }

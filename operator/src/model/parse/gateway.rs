@@ -59,6 +59,13 @@ struct RawFrom {
 #[derive(Default, Deserialize)]
 struct RawGatewayTls {
     frontend: Option<RawFrontend>,
+    backend: Option<RawBackend>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawBackend {
+    client_certificate_ref: Option<ObjectRef>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +115,7 @@ pub(super) fn gateway(meta: Meta, spec: &Value) -> Result<Gateway, String> {
         addresses: raw.addresses,
         infrastructure: raw.infrastructure,
         frontend,
+        client_certificate: raw.tls.backend.and_then(|backend| backend.client_certificate_ref),
     })
 }
 

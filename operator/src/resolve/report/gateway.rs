@@ -33,6 +33,10 @@ impl Engine {
                 "tls.frontend: AllowInsecureFallback lets clients in without a valid certificate",
             ));
         }
+        if let Some(client) = self.state.tls(key).and_then(|tls| tls.client.as_ref()) {
+            let good = ("ResolvedRefs", "tls.backend.clientCertificateRef can be used");
+            conditions.push(judge.of("ResolvedRefs", client.as_ref().err(), good));
+        }
         Some(GatewayReport { addresses, conditions, listeners })
     }
 

@@ -1,11 +1,9 @@
 //! Status of listeners.
 
-use portolan_xds::ir::Transport;
-
 use super::{Condition, Judge, ListenerReport, Programmed};
 use crate::{
     model::ObjectKey,
-    resolve::{Engine, ListenerOut, ListenerTls, ListenersOut},
+    resolve::{Engine, ListenerOut, ListenerTls, ListenersOut, Protocol, fault::enumerate},
 };
 
 impl Engine {
@@ -19,11 +17,15 @@ impl Engine {
     ) -> (ListenerReport, bool) {
         let judge = Judge(out.generation);
         let tls = self.state.tls(key).and_then(|tls| tls.listeners.get(&one.name));
-        let check = self.state.frontend(key).filter(|_| one.tls).and_then(|frontend| frontend.on(one.port));
+        let check = self
+            .state
+            .frontend(key)
+            .filter(|_| one.protocol == Some(Protocol::Https))
+            .and_then(|frontend| frontend.on(one.port));
         let refusal = check.and_then(|check| check.refusal());
         let authorities_fault = check.and_then(|check| check.faults.first());
         let certificate_fault = tls.and_then(|tls| tls.faults.first());
-        let port = (one.port, Transport::Tcp);
+        let port = (one.port, one.transport());
         let unavailable = self.state.chains(key).and_then(|chains| chains.unavailable.get(&port));
         let accepted = one.fault.as_ref().or(unavailable).or(refusal.as_ref());
         let unresolved = one.invalid_kinds.as_ref().or(certificate_fault).or(authorities_fault);
@@ -47,7 +49,7 @@ impl Engine {
         if !one.overlaps.is_empty() {
             let message = format!(
                 "hostnames overlap with {}; requests on a connection for another listener's host are answered with 421",
-                one.overlaps.join(", ")
+                enumerate(one.overlaps.iter())
             );
             conditions.push(judge.yes("OverlappingTLSConfig", "OverlappingHostnames", message));
         }

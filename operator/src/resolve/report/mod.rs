@@ -11,6 +11,7 @@ use crate::model::{Object, ObjectKey, ParentRef, RouteKind};
 mod class;
 mod gateway;
 mod listener;
+mod policy;
 mod route;
 
 /// True, False or Unknown.
@@ -62,6 +63,8 @@ pub enum Report {
     Gateway(GatewayReport),
     /// Of a route.
     Route(RouteReport),
+    /// Of a policy.
+    Policy(PolicyReport),
 }
 
 /// GatewayClassStatus.
@@ -142,6 +145,25 @@ pub struct ParentReport {
     pub conditions: Vec<Condition>,
 }
 
+/// PolicyStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyReport {
+    /// One per Gateway of ours that reaches a target.
+    pub ancestors: Vec<AncestorReport>,
+}
+
+/// PolicyAncestorStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AncestorReport {
+    /// The Gateway.
+    pub ancestor_ref: ParentRef,
+    /// Ours.
+    pub controller_name: &'static str,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+}
+
 /// The most bytes of a condition's message (metav1.Condition).
 const LONGEST_MESSAGE: usize = 32_768;
 
@@ -201,6 +223,7 @@ impl Engine {
         match self.world.get(key)? {
             Object::GatewayClass(_) => self.class_report(key).map(Report::Class),
             Object::Gateway(_) => self.gateway_report(key, &programmed(key, key)).map(Report::Gateway),
+            Object::BackendTlsPolicy(_) => self.policy_report(key).map(Report::Policy),
             Object::Route(_) => self.route_report(key, programmed).map(Report::Route),
             _ => None,
         }

@@ -3,7 +3,7 @@
 use super::{Condition, Judge, ParentReport, Programmed, RouteReport};
 use crate::{
     model::{Object, ObjectKey},
-    resolve::{Engine, Fault, RouteOut, Unit, attach, gateway::CONTROLLER},
+    resolve::{Engine, Fault, RouteOut, Unit, attach, class::CONTROLLER},
 };
 
 impl Engine {
@@ -62,7 +62,7 @@ impl Engine {
                 }
             },
         ];
-        if !out.rules.is_empty() && !out.dropped.is_empty() {
+        if out.serves() && !out.dropped.is_empty() {
             let all: Vec<_> = out
                 .dropped
                 .iter()

@@ -20,7 +20,7 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
     all.extend(objects(&certificate));
     for mode in ["AllowValidOnly", "AllowInsecureFallback"] {
         all.extend(objects(&format!(
-            "kind: Gateway\nmetadata: {{name: tls, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  tls: {{frontend: {{default: {{validation: {{mode: {mode}, caCertificateRefs: [{{kind: ConfigMap, group: '', name: ca, namespace: other}}]}}}}}}}}\n  listeners: [{{name: a, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}}}, {{name: b, port: 443, hostname: b.example.com, protocol: HTTPS, tls: {{certificateRefs: [{{name: d}}]}}}}]"
+            "kind: Gateway\nmetadata: {{name: tls, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  tls: {{backend: {{clientCertificateRef: {{name: c}}}}, frontend: {{default: {{validation: {{mode: {mode}, caCertificateRefs: [{{kind: ConfigMap, group: '', name: ca, namespace: other}}]}}}}}}}}\n  listeners: [{{name: a, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}}}, {{name: b, port: 443, hostname: b.example.com, protocol: HTTPS, tls: {{certificateRefs: [{{name: d}}]}}}}]"
         )));
     }
     for text in ["", &rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem()] {
@@ -29,7 +29,46 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
             "kind: ConfigMap\nmetadata: {{name: ca, namespace: other}}\ndata: {{ca.crt: {text}}}"
         )));
     }
+    let authority = serde_json::to_string(&authority()).unwrap();
+    for text in ["''", &authority] {
+        all.extend(objects(&format!(
+            "kind: ConfigMap\nmetadata: {{name: ca, namespace: default}}\ndata: {{ca.crt: {text}}}"
+        )));
+    }
+    for (name, created) in [("p1", 2020), ("p2", 2021)] {
+        for (target, host) in
+            [("blue", "a.org"), ("blue, sectionName: t", "a.org"), ("blue", "b.org"), ("nobody", "a.org")]
+        {
+            all.extend(objects(&format!(
+                "kind: BackendTLSPolicy\nmetadata: {{name: {name}, namespace: default, creationTimestamp: '{created}-01-01T00:00:00Z'}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {target}}}], validation: {{hostname: {host}, caCertificateRefs: [{{group: '', kind: ConfigMap, name: ca}}]}}}}"
+            )));
+        }
+    }
     all.extend(objects("kind: ReferenceGrant\nmetadata: {name: ca, namespace: other}\nspec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}], to: [{group: '', kind: ConfigMap}]}"));
+    for (index, mode) in ["Terminate", "Passthrough"].into_iter().enumerate() {
+        all.extend(objects(&format!(
+            "kind: Gateway\nmetadata: {{name: l4, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  listeners: [{{name: t, port: 90, protocol: TCP}}, {{name: u, port: {}, protocol: UDP}}, {{name: s, port: 443, hostname: '*.example.com', protocol: TLS, tls: {{mode: {mode}, certificateRefs: [{{name: c}}]}}}}, {{name: h, port: 443, hostname: a.example.com, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]}}}}]",
+            90 + index
+        )));
+    }
+    all.extend(objects(&certificate_secret("d", "b.example.com")));
+    for kind in ["TLSRoute", "TCPRoute", "UDPRoute"] {
+        for (name, created) in [("s1", 2020), ("s2", 2021)] {
+            for (host, backends) in [
+                ("a.example.com", "{name: blue, port: 80}"),
+                (
+                    "'*.example.com'",
+                    "{name: db, namespace: other, port: 80}, {name: blue, port: 80, weight: 3}",
+                ),
+            ] {
+                all.extend(objects(&format!(
+                    "kind: {kind}\nmetadata: {{name: {name}, namespace: default, creationTimestamp: '{created}-01-01T00:00:00Z'}}\nspec:\n  parentRefs: [{{name: l4}}]\n  hostnames: [{host}]\n  rules: [{{backendRefs: [{backends}]}}]"
+                )));
+            }
+        }
+    }
+    all.extend(objects("kind: Service\nmetadata: {name: blue}\nspec: {ports: [{port: 80, name: u, protocol: UDP}, {port: 80, name: t}]}"));
+    all.extend(objects("kind: EndpointSlice\nmetadata: {name: blue-2, labels: {kubernetes.io/service-name: blue}}\nports: [{name: u, port: 8081}, {name: t, port: 8082}]\nendpoints: [{addresses: [10.0.0.3]}]"));
     for name in ["r1", "r2"] {
         for host in ["a.example.com", "'*.example.com'", "b.example.com"] {
             for backend in ["name: blue", "name: db, namespace: other"] {

@@ -12,8 +12,10 @@ mod crowd;
 mod fleet;
 mod frontend;
 mod listeners;
+mod policies;
 mod references;
 mod rules;
+mod streams;
 mod tls;
 
 use super::*;
@@ -188,6 +190,11 @@ fn http_route_on(gateways: &[&str], name: &str, rest: &str) -> String {
     format!(
         "kind: HTTPRoute\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  parentRefs: [{parents}]\n{rest}"
     )
+}
+
+/// An authority's certificate, PEM.
+fn authority() -> String {
+    rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem()
 }
 
 fn certificate_secret(name: &str, host: &str) -> String {

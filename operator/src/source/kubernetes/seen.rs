@@ -115,6 +115,7 @@ fn pruned(kind: Kind, object: DynamicObject) -> Value {
     }
     json["metadata"] = json!({
         "name": meta.name,
+        "uid": meta.uid,
         "namespace": meta.namespace,
         "generation": meta.generation,
         "creationTimestamp": meta.creation_timestamp,
@@ -158,14 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_time_survives() {
+    fn what_tells_an_object_from_another_survives() {
         let json = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
-            "metadata": {"name": "c", "generation": 3, "creationTimestamp": "1970-01-01T00:01:40Z"},
+            "metadata": {"name": "c", "uid": "u", "generation": 3, "creationTimestamp": "1970-01-01T00:01:40Z"},
             "spec": {"controllerName": "portolan.dev/gateway-controller"},
         });
         let parsed = Seen::from(object(json)).parse(Kind::GatewayClass).unwrap();
         assert_eq!((parsed.meta().created, parsed.meta().generation), (100, 3));
+        assert_eq!(&*parsed.meta().uid, "u");
     }
 
     #[test]

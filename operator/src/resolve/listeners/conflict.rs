@@ -1,0 +1,94 @@
+//! Listeners that cannot live beside each other (GatewaySpec.listeners, "Distinct Listeners").
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use portolan_xds::ir::Transport;
+
+use super::{ListenerOut, protocol::Family};
+use crate::{
+    model::Hostname,
+    resolve::{Fault, fault::enumerate},
+};
+
+/// Listeners of one port must be of one family and have distinct hostnames. Inside a Gateway nobody wins: all that are
+/// not distinct are rejected.
+pub(super) fn find_conflicts(listeners: &mut [ListenerOut]) {
+    for indices in by_port(listeners).into_values() {
+        let family = |index: &usize| listeners.get(*index).and_then(family_of);
+        let families: BTreeSet<Family> = indices.iter().filter_map(family).collect();
+        if families.len() > 1 {
+            reject(listeners, &indices, "ProtocolConflict", "is also used with another protocol");
+            continue;
+        }
+        let mut twins: BTreeMap<Option<Hostname>, Vec<usize>> = BTreeMap::new();
+        for index in &indices {
+            let Some(listener) = listeners.get(*index) else { continue };
+            twins.entry(listener.hostname.clone()).or_default().push(*index);
+        }
+        let named = families.iter().all(|family| matches!(family, Family::Http | Family::Tls));
+        let (reason, what) = if named {
+            ("HostnameConflict", "is also used with the same hostname")
+        } else {
+            ("ProtocolConflict", "is used twice with the same protocol")
+        };
+        for indices in twins.into_values().filter(|indices| indices.len() > 1) {
+            reject(listeners, &indices, reason, what);
+        }
+    }
+}
+
+/// Listeners without a fault of their own, by what they bind.
+fn by_port(listeners: &[ListenerOut]) -> BTreeMap<(u16, Transport), Vec<usize>> {
+    let mut ports: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (index, listener) in listeners.iter().enumerate().filter(|(_, one)| one.fault.is_none()) {
+        ports.entry((listener.port, listener.transport())).or_default().push(index);
+    }
+    ports
+}
+
+fn family_of(listener: &ListenerOut) -> Option<Family> {
+    listener.protocol.map(super::Protocol::family)
+}
+
+fn reject(listeners: &mut [ListenerOut], indices: &[usize], reason: &'static str, what: &str) {
+    let names: Vec<Arc<str>> =
+        indices.iter().filter_map(|index| listeners.get(*index)).map(|one| one.name.clone()).collect();
+    for index in indices {
+        let Some(listener) = listeners.get_mut(*index) else { continue };
+        let others = enumerate(names.iter().filter(|name| **name != listener.name));
+        listener.conflicted = true;
+        listener.fault = Some(Fault::new(
+            reason,
+            format!("port {} {what} by listener {others}: give each its own", listener.port),
+        ));
+    }
+}
+
+/// HTTPS listeners whose hostnames overlap: clients that reuse connections can be misdirected (GEP-3567).
+pub(super) fn find_overlaps(listeners: &mut [ListenerOut]) {
+    let mut overlaps: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for indices in by_port(listeners).into_values() {
+        let ends_tls = |index: &&usize| {
+            listeners.get(**index).and_then(|one| one.protocol).is_some_and(super::Protocol::terminates)
+        };
+        let host = |index: &usize| listeners.get(*index).and_then(|one| one.hostname.clone());
+        let names: BTreeMap<Option<Hostname>, usize> =
+            indices.iter().filter(ends_tls).map(|index| (host(index), *index)).collect();
+        for (name, index) in &names {
+            // Two hostnames overlap if one covers the other.
+            let wider = name.iter().flat_map(Hostname::wider).map(Some).chain([None]);
+            for other in wider.filter_map(|wider| names.get(&wider)).filter(|other| *other != index) {
+                overlaps.entry(*index).or_default().insert(*other);
+                overlaps.entry(*other).or_default().insert(*index);
+            }
+        }
+    }
+    let names: Vec<Arc<str>> = listeners.iter().map(|one| one.name.clone()).collect();
+    for (index, others) in overlaps {
+        let Some(listener) = listeners.get_mut(index) else { continue };
+        listener.overlaps = others.iter().filter_map(|other| names.get(*other).cloned()).collect();
+    }
+}
