@@ -11,6 +11,7 @@ pub mod leader;
 pub mod metrics;
 pub mod model;
 pub mod operator;
+pub mod peers;
 pub mod preflight;
 pub mod render;
 pub mod resolve;

@@ -43,6 +43,11 @@ struct StatusWrites {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfDirection {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfResult {
     result: &'static str,
 }
@@ -76,6 +81,8 @@ pub struct Metrics {
     status_writes: Family<StatusWrites, Counter>,
     status_queue: Gauge,
     events: Family<OfResult, Counter>,
+    peers: Gauge,
+    peer_reports: Family<OfDirection, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -122,6 +129,13 @@ impl Default for Metrics {
         registry.register("status_writes", "Statuses that were to be written", status_writes.clone());
         registry.register("events", "Events about objects", events.clone());
         registry.register("status_queue", "Objects whose status is to be looked at", status_queue.clone());
+        let (peers, peer_reports) = (Gauge::default(), Family::<OfDirection, Counter>::default());
+        registry.register("peers", "Connected replicas", peers.clone());
+        registry.register(
+            "peer_reports",
+            "Reports of what proxies have in force or reject, to the leader and from followers",
+            peer_reports.clone(),
+        );
         registry.register("resolve_units", "Units that were resolved", units.clone());
         registry.register_with_unit(
             "resolve",
@@ -151,6 +165,8 @@ impl Default for Metrics {
             status_writes,
             status_queue,
             events,
+            peers,
+            peer_reports,
         }
     }
 }
@@ -204,6 +220,16 @@ impl Metrics {
     /// Counts an event: sent, failed or dropped.
     pub fn on_event(&self, result: &'static str) {
         self.events.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// How many other replicas are connected.
+    pub fn on_peers(&self, replicas: usize) {
+        self.peers.set(i64::try_from(replicas).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a report to the leader (`sent`) or from a follower (`received`).
+    pub fn on_peer_report(&self, direction: &'static str) {
+        self.peer_reports.get_or_create(&OfDirection { direction }).inc();
     }
 
     /// How many objects wait for a look at their status.

@@ -23,6 +23,7 @@ pub struct Replica {
     name: String,
     child: Child,
     admin: SocketAddr,
+    xds: SocketAddr,
     folder: TempDir,
 }
 
@@ -32,22 +33,24 @@ impl Replica {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeconfig");
         std::fs::write(&path, serde_json::to_string(kubeconfig).unwrap()).unwrap();
-        // Free a moment ago.
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Free a moment ago; held at the same time, so that they are two.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [admin, xds] = free.each_ref().map(|listener| listener.local_addr().unwrap());
+        drop(free);
         let log = File::create(folder.path().join("log")).unwrap();
         let child = Command::new(portolan())
             .arg("operator")
             .arg("--kubeconfig")
             .arg(&path)
             .args(["--namespace", namespace, "--name", name, "--admin", &admin.to_string()])
-            .args(["--xds", "127.0.0.1:0"])
+            .args(["--xds", &xds.to_string(), "--peer-address", "127.0.0.1"])
             .args(["--log", "info,portolan=debug"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("portolan starts");
-        Self { name: name.to_owned(), child, admin, folder }
+        Self { name: name.to_owned(), child, admin, xds, folder }
     }
 
     /// Starts one and waits until it is ready.
@@ -57,6 +60,11 @@ impl Replica {
             |answer: &Option<(u16, String)>| answer.as_ref().is_some_and(|(status, _)| *status == 200);
         until("the operator is ready", async || replica.ask("/readyz").await, ready).await;
         replica
+    }
+
+    /// Where its proxies connect.
+    pub fn xds(&self) -> SocketAddr {
+        self.xds
     }
 
     /// Asks the admin endpoint; nothing where it does not answer (yet).

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use clap::Args;
@@ -35,6 +35,10 @@ pub(super) struct OperatorArgs {
     /// Where proxies connect, by mutual TLS.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:18000")]
     xds: SocketAddr,
+    /// Where other replicas reach that port, such as the pod's address: an IP, or IP:PORT where the port is not --xds's.
+    /// Without it, this replica as a leader does not know what proxies of other replicas acknowledge.
+    #[arg(long, value_name = "IP[:PORT]", env = "POD_IP", value_parser = peer_address)]
+    peer_address: Option<SocketAddr>,
     /// The name by which proxies reach that port; portolan.NAMESPACE.svc where not given.
     #[arg(long, value_name = "HOST")]
     xds_host: Option<String>,
@@ -46,6 +50,13 @@ pub(super) struct OperatorArgs {
     proxy_image: String,
     #[command(flatten)]
     logs: logs::LogArgs,
+}
+
+/// An address of this replica, with port 0 for the one that it listens on.
+fn peer_address(text: &str) -> Result<SocketAddr, String> {
+    let ip = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 0));
+    ip.or_else(|_| text.parse())
+        .map_err(|_| "expected an IP address, or one with a port: 10.0.0.7:18000".to_owned())
 }
 
 /// Runs it; `false` when it could not start.
@@ -62,6 +73,7 @@ pub(super) fn operator(args: OperatorArgs) -> io::Result<bool> {
         secrets: args.secret_access,
         admin: args.admin,
         xds: args.xds,
+        peer_address: args.peer_address,
         installation,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

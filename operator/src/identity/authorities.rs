@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use portolan_xds::ads::{
-    gateway_of_certificate, spiffe_id,
+    gateway_of_certificate, replica_spiffe_id, spiffe_id,
     tls::{TlsError, server_config},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
 };
-use rustls::ServerConfig;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -245,16 +245,8 @@ impl Authorities {
     /// # Errors
     /// As [`Authorities::server`].
     pub fn server_config(&self, host: &str, now: Timestamp) -> Result<Arc<ServerConfig>, IdentityError> {
-        let issued = self.server(host, now)?;
-        let unreadable = |what: &str, reason: String| IdentityError::Stored { what: what.to_owned(), reason };
-        let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes())
-            .map_err(|error| unreadable("the server's certificate", error.to_string()))?;
-        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())
-            .map_err(|error| unreadable("the server's key", error.to_string()))?;
-        let roots = CertificateDer::pem_slice_iter(self.bundle().as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| unreadable("the authorities", error.to_string()))?;
-        Ok(server_config(vec![certificate], key, roots)?)
+        let (chain, key) = readable(&self.server(host, now)?)?;
+        Ok(server_config(chain, key, self.roots()?)?)
     }
 
     /// A certificate for a TLS client of this URI.
@@ -266,6 +258,37 @@ impl Authorities {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
         self.signer(now)?.sign(&params)
+    }
+
+    /// The configuration of a replica as the TLS client of another one.
+    ///
+    /// # Errors
+    /// As [`Authorities::client`].
+    pub fn replica_config(
+        &self,
+        trust_domain: &str,
+        now: Timestamp,
+    ) -> Result<Arc<ClientConfig>, IdentityError> {
+        let (chain, key) = readable(&self.client(&replica_spiffe_id(trust_domain), now)?)?;
+        let mut roots = RootCertStore::empty();
+        for root in self.roots()? {
+            roots.add(root).map_err(TlsError::from)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::from)?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(TlsError::from)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+        CertificateDer::pem_slice_iter(self.bundle().as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unreadable("the authorities", &error))
     }
 
     /// What the proxies of a Gateway need: a certificate for it, and whom to trust.
@@ -304,6 +327,21 @@ impl Authorities {
         };
         fresh().is_none()
     }
+}
+
+/// A certificate and its key as the TLS layer wants them.
+fn readable(
+    issued: &Issued,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), IdentityError> {
+    let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes())
+        .map_err(|error| unreadable("this replica's certificate", &error))?;
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())
+        .map_err(|error| unreadable("this replica's key", &error))?;
+    Ok((vec![certificate], key))
+}
+
+fn unreadable(what: &str, error: &rustls_pki_types::pem::Error) -> IdentityError {
+    IdentityError::Stored { what: what.to_owned(), reason: error.to_string() }
 }
 
 impl Authority {

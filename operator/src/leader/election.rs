@@ -19,6 +19,18 @@ pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a Lease is looked at or renewed.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
 
+/// The annotation that says where the leader is.
+pub(super) const PEER_ADDRESS: &str = "portolan.dev/peer-address";
+
+/// A replica that leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Its identity.
+    pub identity: String,
+    /// Where the other replicas reach it, `<address>:<port>`; none where it does not say.
+    pub address: Option<String>,
+}
+
 /// What to do with the Lease.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decision {
@@ -34,6 +46,8 @@ pub(super) enum Decision {
 #[derive(Debug)]
 pub(super) struct Election {
     identity: String,
+    /// Where the other replicas reach this one.
+    address: Option<String>,
     namespace: String,
     name: String,
     lease: Option<Lease>,
@@ -42,8 +56,9 @@ pub(super) struct Election {
 }
 
 impl Election {
-    pub(super) fn new(namespace: &str, name: &str, identity: &str) -> Self {
+    pub(super) fn new(namespace: &str, name: &str, identity: &str, address: Option<&str>) -> Self {
         Self {
+            address: address.map(ToOwned::to_owned),
             identity: identity.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -74,6 +89,24 @@ impl Election {
         holder.filter(|holder| !holder.is_empty())
     }
 
+    /// Who leads, and where that replica is.
+    pub(super) fn leader(&self) -> Option<Leader> {
+        let annotations = self.lease.as_ref()?.metadata.annotations.as_ref();
+        let address = annotations.and_then(|all| all.get(PEER_ADDRESS)).filter(|it| !it.is_empty()).cloned();
+        Some(Leader { identity: self.holder()?.to_owned(), address })
+    }
+
+    /// The metadata with our address in it, and no other's.
+    fn addressed(&self, mut metadata: ObjectMeta) -> ObjectMeta {
+        let mut annotations = metadata.annotations.take().unwrap_or_default();
+        match &self.address {
+            Some(address) => _ = annotations.insert(PEER_ADDRESS.to_owned(), address.clone()),
+            None => _ = annotations.remove(PEER_ADDRESS),
+        }
+        metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+        metadata
+    }
+
     /// What to do now.
     pub(super) fn decide(&self, now: Duration, clock: Timestamp) -> Decision {
         let Some(lease) = &self.lease else {
@@ -83,12 +116,13 @@ impl Election {
                 ..ObjectMeta::default()
             };
             let spec = Some(self.acquired(0, clock));
-            return Decision::Create(Box::new(Lease { metadata, spec }));
+            return Decision::Create(Box::new(Lease { metadata: self.addressed(metadata), spec }));
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if self.is_ours() {
             let spec = LeaseSpec { renew_time: Some(MicroTime(clock)), ..spec };
-            return Decision::Replace(Box::new(Lease { spec: Some(spec), ..lease.clone() }));
+            let metadata = self.addressed(lease.metadata.clone());
+            return Decision::Replace(Box::new(Lease { metadata, spec: Some(spec) }));
         }
         // Each holder says how long its silence must last; nonsense counts as the usual.
         let seconds = spec.lease_duration_seconds.and_then(|it| u64::try_from(it).ok()).filter(|it| *it > 0);
@@ -99,7 +133,8 @@ impl Election {
         let transitions = spec.lease_transitions.unwrap_or(0).saturating_add(1);
         let taken = LeaseSpec { ..self.acquired(transitions, clock) };
         let spec = LeaseSpec { strategy: spec.strategy, preferred_holder: spec.preferred_holder, ..taken };
-        Decision::Replace(Box::new(Lease { spec: Some(spec), ..lease.clone() }))
+        let metadata = self.addressed(lease.metadata.clone());
+        Decision::Replace(Box::new(Lease { metadata, spec: Some(spec) }))
     }
 
     /// The Lease given back, for the next leader to take at once; nothing if it is not ours.
@@ -160,7 +195,8 @@ mod tests {
     }
 
     fn elections() -> (Election, Election, Server) {
-        (Election::new("ns", "portolan", "a"), Election::new("ns", "portolan", "b"), Server(None, 0))
+        let election = |name, address| Election::new("ns", "portolan", name, address);
+        (election("a", Some("192.0.2.1:18000")), election("b", None), Server(None, 0))
     }
 
     /// One look and what follows from it.
@@ -213,6 +249,19 @@ mod tests {
         assert!(round(&mut b, &mut server, second(20)));
         // It still thinks that the Lease is its own; the version says otherwise.
         assert!(a.is_ours() && !server.takes(a.decide(second(20), Timestamp::UNIX_EPOCH)));
+    }
+
+    #[test]
+    fn the_lease_says_where_its_holder_is_and_where_no_other_is() {
+        let (mut a, mut b, mut server) = elections();
+        assert_eq!(b.leader(), None);
+        assert!(round(&mut a, &mut server, second(0)));
+        assert!(!round(&mut b, &mut server, second(1)));
+        let leader = Leader { identity: "a".into(), address: Some("192.0.2.1:18000".into()) };
+        assert_eq!(b.leader(), Some(leader));
+        assert!(round(&mut b, &mut server, second(17)));
+        assert!(!round(&mut a, &mut server, second(17)));
+        assert_eq!(a.leader(), Some(Leader { identity: "b".into(), address: None }));
     }
 
     #[test]

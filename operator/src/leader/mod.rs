@@ -19,6 +19,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::election::Leader;
 use self::election::{Decision, Election, RENEW_DEADLINE, RETRY};
 use crate::source::kubernetes::chain;
 
@@ -31,6 +32,7 @@ pub struct Leadership {
     /// In milliseconds of [`uptime`]; zero for a follower.
     until: Arc<AtomicU64>,
     leads: watch::Receiver<bool>,
+    leader: watch::Receiver<Option<Leader>>,
 }
 
 impl Leadership {
@@ -50,6 +52,38 @@ impl Leadership {
     pub fn changes(&self) -> watch::Receiver<bool> {
         self.leads.clone()
     }
+
+    /// Who leads, as it changes: this replica or another; nothing while nobody is known to.
+    pub fn leader(&self) -> watch::Receiver<Option<Leader>> {
+        self.leader.clone()
+    }
+}
+
+/// A leadership that a test decides about.
+#[cfg(test)]
+pub(crate) struct Throne {
+    until: Arc<AtomicU64>,
+    leads: watch::Sender<bool>,
+    leader: watch::Sender<Option<Leader>>,
+}
+
+#[cfg(test)]
+impl Throne {
+    pub(crate) fn new() -> (Self, Leadership) {
+        let (leads, leads_changes) = watch::channel(false);
+        let (leader, leader_changes) = watch::channel(None);
+        let until = Arc::new(AtomicU64::new(0));
+        let leadership =
+            Leadership { until: Arc::clone(&until), leads: leads_changes, leader: leader_changes };
+        (Self { until, leads, leader }, leadership)
+    }
+
+    /// Whether this replica leads, and who does.
+    pub(crate) fn set(&self, leads: bool, leader: Option<Leader>) {
+        self.until.store(if leads { u64::MAX } else { 0 }, Ordering::Release);
+        self.leader.send_replace(leader);
+        self.leads.send_replace(leads);
+    }
 }
 
 /// Since the machine started, its sleep included.
@@ -68,6 +102,8 @@ pub struct Candidate {
     pub name: String,
     /// Unique to this process: a pod's name, and something that a restart changes.
     pub identity: String,
+    /// Where the other replicas reach this one, `<address>:<port>`; it is in the Lease.
+    pub address: Option<String>,
 }
 
 /// The task that asks for the Lease and renews it.
@@ -78,6 +114,7 @@ pub struct Elector {
     election: Election,
     until: Arc<AtomicU64>,
     leads: watch::Sender<bool>,
+    leader: watch::Sender<Option<Leader>>,
     told: Option<String>,
 }
 
@@ -85,16 +122,23 @@ impl Elector {
     /// A candidate that does not ask yet.
     pub fn new(client: &Client, candidate: Candidate) -> (Self, Leadership) {
         let (leads, changes) = watch::channel(false);
+        let (leader, leader_changes) = watch::channel(None);
         let until = Arc::new(AtomicU64::new(0));
         let elector = Self {
             api: Api::namespaced(client.clone(), &candidate.namespace),
-            election: Election::new(&candidate.namespace, &candidate.name, &candidate.identity),
+            election: Election::new(
+                &candidate.namespace,
+                &candidate.name,
+                &candidate.identity,
+                candidate.address.as_deref(),
+            ),
             candidate,
             until: Arc::clone(&until),
             leads,
+            leader,
             told: None,
         };
-        (elector, Leadership { until, leads: changes })
+        (elector, Leadership { until, leads: changes, leader: leader_changes })
     }
 
     /// Asks for the Lease and renews it until `stop`; then gives it back. Whoever writes must have ended before.
@@ -157,8 +201,14 @@ impl Elector {
         }
     }
 
-    /// Tells whether this replica leads, if that changed.
+    /// Tells who leads, and whether it is this replica, if that changed.
     fn announce(&self) {
+        let leader = self.election.leader();
+        self.leader.send_if_modified(|was| {
+            let changed = *was != leader;
+            was.clone_from(&leader);
+            changed
+        });
         let left = Duration::from_millis(self.until.load(Ordering::Acquire)).checked_sub(uptime());
         let leads = left.is_some_and(|left| !left.is_zero());
         let changed = self.leads.send_if_modified(|was| std::mem::replace(was, leads) != leads);

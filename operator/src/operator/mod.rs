@@ -31,6 +31,7 @@ use crate::{
     identity::{Keeper, KeeperError},
     leader::{Candidate, Elector, Leadership},
     metrics::Metrics,
+    peers::{Connections, Door, Line},
     runtime::{self, Dirty, Handle, KeepNothing},
     source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect},
     status::Writer,
@@ -55,6 +56,9 @@ pub struct Options {
     pub admin: SocketAddr,
     /// Where proxies connect.
     pub xds: SocketAddr,
+    /// Where other replicas reach that port, with port 0 for the one that it really has; without an address they cannot
+    /// tell this one what their proxies acknowledge.
+    pub peer_address: Option<SocketAddr>,
     /// What is the same for every fleet.
     pub installation: Installation,
 }
@@ -143,6 +147,7 @@ impl Operator {
         tracing::info!(identity = %options.identity, namespace = %options.namespace, secrets = ?options.secrets, "operator starts");
         let listener = bind("the admin endpoint", options.admin).await?;
         let xds = bind("the xDS port", options.xds).await?;
+        let port = xds.local_addr().map_or(options.xds.port(), |at| at.port());
         let keeper = Keeper::open(client.clone(), &options.namespace, &options.installation.xds_host).await?;
         let metrics = Arc::new(Metrics::default());
         let environment = releases::environment(&Releases::new());
@@ -163,12 +168,23 @@ impl Operator {
             namespace: options.namespace,
             name: LEASE.into(),
             identity: options.identity.clone(),
+            address: options.peer_address.map(|at| reached(at, port).to_string()),
         };
         let (elector, leadership) = Elector::new(&client, candidate);
         let (events, sending) = events::channel(client.clone(), &options.identity, Arc::clone(&metrics));
         tasks.spawn(until(shutdown.clone(), sending));
         let (writing, electing) = (Stage::default(), Stage::default());
 
+        let connections = Arc::new(Connections::new(Arc::clone(&metrics)));
+        let line = Line {
+            handle: handle.clone(),
+            leadership: leadership.clone(),
+            identity: options.identity.clone(),
+            authorities: keeper.authorities(),
+            trust_domain: TRUST_DOMAIN.into(),
+            host: options.installation.xds_host.clone(),
+            connections: Arc::clone(&connections),
+        };
         let provisioning = Provisioning {
             client: client.clone(),
             handle: handle.clone(),
@@ -203,7 +219,10 @@ impl Operator {
         });
         writing.tasks.spawn(writer.run(dirty, writing.stop.clone()));
 
-        let server = AdsServer::new(Arc::clone(handle.hub()), ServerConfig::default());
+        let door = Door::new(handle.clone(), leadership.clone(), Arc::clone(&connections), shutdown.clone());
+        let server =
+            AdsServer::new(Arc::clone(handle.hub()), ServerConfig::default()).with_replicas(Arc::new(door));
+        tasks.spawn(line.run(shutdown.clone()));
         let admin = Admin {
             handle: handle.clone(),
             registry: Arc::clone(server.registry()),
@@ -214,6 +233,7 @@ impl Operator {
                 waiting: Arc::clone(&source.waiting),
                 placed: placed.clone(),
                 registry: Arc::clone(server.registry()),
+                connections,
             }),
         };
         tasks.spawn(admin.serve_tcp(listener, shutdown.clone()));
@@ -258,6 +278,11 @@ impl Operator {
 
 async fn bind(what: &'static str, at: SocketAddr) -> Result<TcpListener, OperatorError> {
     TcpListener::bind(at).await.map_err(|source| OperatorError::Port { what, at, source })
+}
+
+/// An address with this port, unless it has one.
+fn reached(at: SocketAddr, port: u16) -> SocketAddr {
+    if at.port() == 0 { SocketAddr::new(at.ip(), port) } else { at }
 }
 
 /// Waits until it is. A value that nobody sets any more stays off.

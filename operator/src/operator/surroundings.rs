@@ -6,7 +6,10 @@ use portolan_xds::{GatewayKey, ads::SharedRegistry};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{admin::Surroundings, leader::Leadership, model::ObjectKey, source::kubernetes::Waiting};
+use crate::{
+    admin::Surroundings, leader::Leadership, model::ObjectKey, peers::Connections,
+    source::kubernetes::Waiting,
+};
 
 /// Who this replica is, what it waits for, which proxies are connected to it.
 pub(super) struct OperatorSurroundings {
@@ -15,11 +18,16 @@ pub(super) struct OperatorSurroundings {
     pub(super) waiting: Arc<Waiting>,
     pub(super) placed: watch::Receiver<bool>,
     pub(super) registry: Arc<SharedRegistry>,
+    pub(super) connections: Arc<Connections>,
 }
 
 impl Surroundings for OperatorSurroundings {
     fn about(&self) -> Vec<(&'static str, Value)> {
-        vec![("replica", json!(self.identity)), ("leads", json!(self.leadership.holds()))]
+        vec![
+            ("replica", json!(self.identity)),
+            ("leads", json!(self.leadership.holds())),
+            ("peers", self.connections.shown()),
+        ]
     }
 
     fn proxy(&self, gateway: &ObjectKey) -> Value {

@@ -1,5 +1,7 @@
 //! The single writer: takes changes in, resolves, lowers, publishes, and knows what proxies made of it.
 
+mod peers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -14,16 +16,18 @@ use portolan_xds::{
     GatewayKey,
     ads::{Event, SharedStore, StreamId},
     ir::{Delta, Origin},
-    program::{Applied, Frozen, Program},
+    program::{Frozen, Program, ResourceKey},
     store::{ResourceType, Seq},
 };
 use serde_json::Value;
 use tokio::sync::watch;
 
+use self::peers::Teller;
 use super::{Dirty, Hub, Input, Keep, Outlets, Standing, pairs, progress::Progress};
 use crate::{
     metrics::Metrics,
     model::{Kind, Object, ObjectKey},
+    peers::{Book, Mirrors, Verdicts},
     resolve::{Engine, Environment, Placement, Programmed, Report, Resolved},
     source::{Batch, Problem},
 };
@@ -45,6 +49,8 @@ struct Served {
     /// A rejection that is the Gateway's own: of a listener as a whole, or of a Secret.
     own: Option<String>,
     kept: Vec<Frozen>,
+    /// Rejections by other replicas' proxies that no object explains.
+    elsewhere: Vec<(ResourceKey, Arc<str>)>,
     /// What is not taken from the proxies of a Gateway that is gone while they drain.
     held_back: Delta,
 }
@@ -62,6 +68,12 @@ pub struct Core {
     followers: Vec<Arc<Dirty>>,
     metrics: Arc<Metrics>,
     keep: Box<dyn Keep>,
+    /// What this replica's proxies have in force, for its leader.
+    book: Book,
+    /// What other replicas' proxies have in force, where there are some.
+    mirrors: BTreeMap<ObjectKey, Mirrors>,
+    /// What other replicas' proxies reject.
+    told: BTreeMap<ObjectKey, BTreeMap<Teller, Verdicts>>,
 }
 
 impl Core {
@@ -85,6 +97,9 @@ impl Core {
             followers: Vec::new(),
             metrics,
             keep,
+            book: Book::default(),
+            mirrors: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -183,31 +198,20 @@ impl Core {
         let started = Instant::now();
         let mut reports = resolved.reports;
         for (gateway, delta) in resolved.deltas {
-            let served = self.served.entry(gateway.clone()).or_insert_with(|| {
-                let key = GatewayKey::new(gateway.namespace.clone(), gateway.name.clone());
-                let mut program = Program::new(key.clone());
-                program.restore(self.keep.load(&key));
-                let store = Arc::new(SharedStore::default());
-                self.hub.add(key, Arc::clone(&store));
-                Served {
-                    program,
-                    store,
-                    progress: Progress::default(),
-                    rejected: BTreeMap::new(),
-                    own: None,
-                    kept: Vec::new(),
-                    held_back: Delta::default(),
-                }
-            });
+            if !self.served.contains_key(&gateway) {
+                self.serve(&gateway);
+            }
+            let Some(served) = self.served.get_mut(&gateway) else { continue };
             let mut whole = std::mem::take(&mut served.held_back);
             whole.merge(delta);
             let mut delta = whole;
             if !self.engine.is_served(&gateway) {
                 served.held_back = served.program.hold_back_datagrams(&mut delta);
             }
-            served.store.update(|store| served.program.apply(delta, store, seen));
+            let mirrors = self.mirrors.get_mut(&gateway);
+            reports.extend(served.edit(mirrors, |program, store| program.apply(delta, store, seen)));
             reports.extend(served.review(&self.engine, &gateway));
-            served.remember(&*self.keep);
+            self.remember(&gateway);
         }
         self.metrics.on_lowered(started.elapsed());
         self.judge(&reports);
@@ -216,27 +220,56 @@ impl Core {
         }
     }
 
+    /// Begins to serve a Gateway.
+    fn serve(&mut self, gateway: &ObjectKey) {
+        let key = GatewayKey::new(gateway.namespace.clone(), gateway.name.clone());
+        let mut program = Program::new(key.clone());
+        program.restore(self.keep.load(&key));
+        let store = Arc::new(SharedStore::default());
+        self.hub.add(key, Arc::clone(&store));
+        let served = Served {
+            program,
+            store,
+            progress: Progress::default(),
+            rejected: BTreeMap::new(),
+            own: None,
+            kept: Vec::new(),
+            elsewhere: Vec::new(),
+            held_back: Delta::default(),
+        };
+        self.served.insert(gateway.clone(), served);
+        self.heed(gateway);
+    }
+
     fn on_proxy(&mut self, gateway: &GatewayKey, stream: StreamId, event: &Event) {
         let key = ObjectKey::new(Kind::Gateway, gateway.namespace.clone(), gateway.name.clone());
-        let Some(served) = self.served.get_mut(&key) else { return };
-        let mut reports = served.progress.on_event(stream, event);
-        let now = Instant::now();
-        let answered = served.store.update(|store| match event {
-            Event::Acked(answer) => Some(served.program.on_ack(answer.kind, &answer.resources, store, now)),
-            Event::Known { kind, resources } => Some(served.program.on_ack(*kind, resources, store, now)),
-            Event::Nacked { answer, message } => {
-                Some(served.program.on_nack(answer.kind, &answer.resources, message, store, now))
+        if let Some(served) = self.served.get_mut(&key) {
+            let mut reports = served.progress.on_event(stream, event);
+            let now = Instant::now();
+            let mirrors = self.mirrors.get_mut(&key);
+            let answered = match event {
+                Event::Acked(answer) => Some(served.edit(mirrors, |program, store| {
+                    program.on_ack(answer.kind, &answer.resources, store, now)
+                })),
+                Event::Known { kind, resources } => {
+                    Some(served.edit(mirrors, |program, store| program.on_ack(*kind, resources, store, now)))
+                }
+                Event::Nacked { answer, message } => Some(served.edit(mirrors, |program, store| {
+                    program.on_nack(answer.kind, &answer.resources, message, store, now)
+                })),
+                _ => None,
+            };
+            if let Some(done) = answered {
+                reports.extend(done);
+                reports.extend(served.review(&self.engine, &key));
+                self.remember(&key);
             }
-            _ => None,
-        });
-        if answered.is_some() {
-            reports.extend(served.review(&self.engine, &key));
-            served.remember(&*self.keep);
+            if matches!(event, Event::Opened | Event::Closed { .. }) {
+                reports.insert(key);
+            }
+            self.judge(&reports);
         }
-        if matches!(event, Event::Opened | Event::Closed { .. }) {
-            reports.insert(key);
-        }
-        self.judge(&reports);
+        self.note_for_leader(gateway, stream, event);
     }
 
     /// When [`Core::tick`] has something to do.
@@ -251,15 +284,15 @@ impl Core {
 
     fn tick(&mut self, now: Instant) {
         let mut reports = self.engine.set_time(Timestamp::now().as_second()).reports;
-        for (gateway, served) in &mut self.served {
-            if served.program.deadline().is_none_or(|at| at > now) {
-                continue;
-            }
-            let applied: Applied = served.store.update(|store| served.program.tick(store, now));
-            if !applied.changed.is_empty() {
-                reports.extend(served.review(&self.engine, gateway));
-                served.remember(&*self.keep);
-            }
+        let is_due = |served: &Served| served.program.deadline().is_some_and(|at| at <= now);
+        let due = self.served.iter().filter(|(_, served)| is_due(served));
+        let due: Vec<ObjectKey> = due.map(|(gateway, _)| gateway.clone()).collect();
+        for gateway in due {
+            let Some(served) = self.served.get_mut(&gateway) else { continue };
+            let mirrors = self.mirrors.get_mut(&gateway);
+            reports.extend(served.edit(mirrors, |program, store| program.tick(store, now)));
+            reports.extend(served.review(&self.engine, &gateway));
+            self.remember(&gateway);
         }
         self.judge(&reports);
     }
@@ -273,6 +306,10 @@ impl Core {
             let key = GatewayKey::new(gateway.namespace.clone(), gateway.name.clone());
             self.hub.remove(&key);
             self.keep.keep(&key, &[]);
+            self.outlets.verdicts.send_if_modified(|all| all.remove(&key).is_some());
+            if let Some(mirrors) = self.mirrors.get_mut(gateway) {
+                mirrors.start_over();
+            }
         }
         let resolved = self.engine.place(gateway, None);
         self.judge(&resolved.reports);
@@ -402,7 +439,8 @@ impl Served {
                 _ => own = Some(format!("{}: {}", rejection.origin, rejection.message)),
             }
         }
-        let listeners = self.program.unattributed().iter();
+        let elsewhere = self.elsewhere.iter().map(|(resource, message)| (resource, message));
+        let listeners = elsewhere.chain(self.program.unattributed());
         for (resource, message) in listeners.filter(|(resource, _)| resource.kind == ResourceType::Listener) {
             own = Some(format!("{resource}: {message}"));
         }

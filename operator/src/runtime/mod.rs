@@ -42,6 +42,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     metrics::Metrics,
     model::ObjectKey,
+    peers::Verdicts,
     resolve::{Environment, FleetPlan, Placement},
     source::Batch,
 };
@@ -51,6 +52,9 @@ pub type Wanted = BTreeMap<ObjectKey, BTreeSet<(u16, Transport)>>;
 
 /// The fleets that there should be.
 pub type Plans = BTreeMap<ObjectKey, Arc<FleetPlan>>;
+
+/// What this replica's proxies reject, by Gateway; none where they reject nothing.
+pub type VerdictsOfAll = BTreeMap<GatewayKey, Arc<Verdicts>>;
 
 /// Something that the core is told.
 enum Input {
@@ -72,6 +76,9 @@ struct Outlets {
     plans: watch::Sender<Plans>,
     standing: watch::Sender<u64>,
     referenced: watch::Sender<BTreeSet<ObjectKey>>,
+    /// Moves when there is something to tell the leader.
+    reports: watch::Sender<u64>,
+    verdicts: watch::Sender<VerdictsOfAll>,
 }
 
 /// The core has ended, because it was told to.
@@ -88,6 +95,7 @@ pub struct Handle {
     plans: watch::Receiver<Plans>,
     standing: watch::Receiver<u64>,
     referenced: watch::Receiver<BTreeSet<ObjectKey>>,
+    verdicts: watch::Receiver<VerdictsOfAll>,
 }
 
 impl std::fmt::Debug for Handle {
@@ -158,6 +166,11 @@ impl Handle {
         self.referenced.clone()
     }
 
+    /// What proxies reject, as it changes: other replicas are told.
+    pub fn verdicts(&self) -> watch::Receiver<VerdictsOfAll> {
+        self.verdicts.clone()
+    }
+
     /// The stores, as the ADS server reads them.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
@@ -189,7 +202,8 @@ pub fn start(
     let (plans, plans_changes) = watch::channel(Plans::new());
     let (standing, standing_changes) = watch::channel(0);
     let (referenced, referenced_changes) = watch::channel(BTreeSet::new());
-    let outlets = Outlets { wanted, plans, standing, referenced };
+    let (verdicts, verdicts_changes) = watch::channel(VerdictsOfAll::new());
+    let outlets = Outlets { wanted, plans, standing, referenced, reports: watch::Sender::new(0), verdicts };
     let core = Core::new(Arc::clone(&hub), outlets, metrics, keep, environment);
     let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
     let handle = Handle {
@@ -199,6 +213,7 @@ pub fn start(
         plans: plans_changes,
         standing: standing_changes,
         referenced: referenced_changes,
+        verdicts: verdicts_changes,
     };
     Ok((handle, thread))
 }

@@ -10,12 +10,21 @@ use portolan_xds::{
     store::Seq,
 };
 
-use crate::model::ObjectKey;
+use crate::{model::ObjectKey, peers::PeerStream};
+
+/// A connected proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ProxyId {
+    /// To this replica.
+    Here(StreamId),
+    /// To another one.
+    There(PeerStream),
+}
 
 /// The acknowledgements of one Gateway's proxies.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    streams: BTreeMap<StreamId, Seq>,
+    streams: BTreeMap<ProxyId, Seq>,
     /// Whether a proxy has been ready: an acknowledged listener may still be warming.
     ready: bool,
     settled: Option<Seq>,
@@ -25,14 +34,25 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Takes in an event. Returns the objects that wait no more.
+    /// Takes in an event of a proxy of this replica. Returns the objects that wait no more.
     pub(super) fn on_event(&mut self, stream: StreamId, event: &Event) -> BTreeSet<ObjectKey> {
         match event {
-            Event::Opened => _ = self.streams.insert(stream, Seq(0)),
-            Event::Progress { acked_through } => _ = self.streams.insert(stream, *acked_through),
-            Event::Closed { .. } => _ = self.streams.remove(&stream),
-            _ => return BTreeSet::new(),
+            Event::Opened => self.on_acked(ProxyId::Here(stream), Seq(0)),
+            Event::Progress { acked_through } => self.on_acked(ProxyId::Here(stream), *acked_through),
+            Event::Closed { .. } => self.on_closed(ProxyId::Here(stream)),
+            _ => BTreeSet::new(),
         }
+    }
+
+    /// Takes in that a proxy, which may be a new one, has acknowledged everything through an edit. Returns the objects
+    /// that wait no more.
+    pub(super) fn on_acked(&mut self, proxy: ProxyId, through: Seq) -> BTreeSet<ObjectKey> {
+        if self.streams.insert(proxy, through) == Some(through) { BTreeSet::new() } else { self.settle() }
+    }
+
+    /// Takes in that a proxy is gone or unknown. Returns the objects that wait no more.
+    pub(super) fn on_closed(&mut self, proxy: ProxyId) -> BTreeSet<ObjectKey> {
+        self.streams.remove(&proxy);
         self.settle()
     }
 

@@ -24,6 +24,7 @@ async fn replica(twin: &Twin, name: &str) -> Operator {
         secrets: SecretAccess::Referenced,
         admin: "127.0.0.1:0".parse().unwrap(),
         xds: "127.0.0.1:0".parse().unwrap(),
+        peer_address: Some("127.0.0.1:0".parse().unwrap()),
         installation: Installation {
             proxy_image: "example.com/proxy".into(),
             xds_host: "localhost".into(),

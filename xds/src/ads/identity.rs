@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use tonic::Status;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use x509_parser::extensions::GeneralName;
@@ -37,6 +38,11 @@ pub fn spiffe_id(trust_domain: &str, gateway: &GatewayKey) -> String {
     format!("spiffe://{trust_domain}/ns/{}/gateway/{}", gateway.namespace, gateway.name)
 }
 
+/// The SPIFFE identity of a control plane's replicas, by which they know each other.
+pub fn replica_spiffe_id(trust_domain: &str) -> String {
+    format!("spiffe://{trust_domain}/operator")
+}
+
 /// Reads a SPIFFE identity.
 pub fn gateway_of_spiffe_id(uri: &str, trust_domain: &str) -> Option<GatewayKey> {
     let path = uri.strip_prefix("spiffe://")?.strip_prefix(trust_domain)?.strip_prefix('/')?;
@@ -57,6 +63,13 @@ fn is_name(text: &str) -> bool {
 
 /// Reads the identity in a certificate whose chain the TLS layer has verified.
 pub fn gateway_of_certificate(der: &[u8], trust_domain: &Arc<str>) -> Result<GatewayKey, IdentityError> {
+    let uri = uri_of_certificate(der)?;
+    gateway_of_spiffe_id(&uri, trust_domain)
+        .ok_or_else(|| IdentityError::Foreign { found: uri, trust_domain: Arc::clone(trust_domain) })
+}
+
+/// The one URI in a certificate.
+fn uri_of_certificate(der: &[u8]) -> Result<String, IdentityError> {
     let malformed = |error: &dyn std::fmt::Display| IdentityError::Malformed(error.to_string());
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
     let names = certificate.subject_alternative_name().map_err(|error| malformed(&error))?;
@@ -68,11 +81,10 @@ pub fn gateway_of_certificate(der: &[u8], trust_domain: &Arc<str>) -> Result<Gat
             _ => None,
         })
         .collect();
-    let [uri] = uris.as_slice() else { return Err(IdentityError::UriCount(uris.len())) };
-    gateway_of_spiffe_id(uri, trust_domain).ok_or_else(|| IdentityError::Foreign {
-        found: (*uri).to_owned(),
-        trust_domain: Arc::clone(trust_domain),
-    })
+    match uris.as_slice() {
+        [uri] => Ok((*uri).to_owned()),
+        uris => Err(IdentityError::UriCount(uris.len())),
+    }
 }
 
 /// How a listener knows whose connection it has.
@@ -94,16 +106,32 @@ impl Authority {
             Self::Socket(gateway) => return Ok(gateway.clone()),
             Self::Certificate { trust_domain } => trust_domain,
         };
-        let certificates =
-            request.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(TlsConnectInfo::peer_certs);
-        match certificates.as_ref().and_then(|chain| chain.first()) {
-            None => Err(Status::unauthenticated(
-                "no client certificate: a proxy proves its Gateway by mutual TLS",
-            )),
-            Some(leaf) => gateway_of_certificate(leaf, trust_domain)
-                .map_err(|error| Status::permission_denied(error.to_string())),
+        gateway_of_certificate(&leaf(request)?, trust_domain)
+            .map_err(|error| Status::permission_denied(error.to_string()))
+    }
+
+    /// Lets a request through that comes from a replica, or says why not.
+    pub(super) fn admit_replica(&self, request: &http::Extensions) -> Result<(), Status> {
+        let Self::Certificate { trust_domain } = self else {
+            return Err(Status::permission_denied("a proxy's socket is no way in for a replica"));
+        };
+        let expected = replica_spiffe_id(trust_domain);
+        match uri_of_certificate(&leaf(request)?) {
+            Ok(uri) if uri == expected => Ok(()),
+            Ok(uri) => Err(Status::permission_denied(format!(
+                "the client certificate is for {uri:?}: expected {expected}, a replica of the control plane"
+            ))),
+            Err(error) => Err(Status::permission_denied(error.to_string())),
         }
     }
+}
+
+/// The certificate that a client has shown.
+fn leaf(request: &http::Extensions) -> Result<CertificateDer<'static>, Status> {
+    let certificates = request.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(TlsConnectInfo::peer_certs);
+    certificates.as_ref().and_then(|chain| chain.first()).cloned().ok_or_else(|| {
+        Status::unauthenticated("no client certificate: a proxy proves its Gateway by mutual TLS")
+    })
 }
 
 #[cfg(test)]

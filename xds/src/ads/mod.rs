@@ -13,9 +13,11 @@ mod stream;
 pub mod tls;
 
 pub use event::{Answer, Event, NodeInfo};
-pub use identity::{IdentityError, gateway_of_certificate, gateway_of_spiffe_id, spiffe_id};
+pub use identity::{
+    IdentityError, gateway_of_certificate, gateway_of_spiffe_id, replica_spiffe_id, spiffe_id,
+};
 pub use registry::{Registry, StreamEntry, StreamId, StreamSummary, TypeSummary};
-pub use server::{AdsServer, Programs, ServerConfig};
+pub use server::{AdsServer, Programs, ReplicaMethod, ServerConfig};
 pub use shared::{SharedRegistry, SharedStore, StoreState};
 pub use stream::{Rejection, Stream, StreamConfig};
 

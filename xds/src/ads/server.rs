@@ -1,9 +1,10 @@
 //! The gRPC edge: identity, limits, and one task per stream around the pure [`super::Stream`].
 //!
-//! Every request is identified first, whatever it asks for. Only `DeltaAggregatedResources` is served; every
-//! other method answers UNIMPLEMENTED.
+//! Every request is identified first, whatever it asks for. Proxies are served `DeltaAggregatedResources` alone; a
+//! method for the replicas of the control plane may be beside it ([`ReplicaMethod`]). Every other answers UNIMPLEMENTED.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Ready;
 use std::io;
 use std::pin::Pin;
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::Either;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either};
 use portolan_xds_proto::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
@@ -58,6 +60,17 @@ pub trait Programs: Send + Sync + 'static {
     fn is_ready(&self) -> bool;
 }
 
+/// A method by which replicas of a control plane talk to each other, on the port where proxies connect.
+///
+/// Whoever calls it has shown a certificate for `spiffe://<trust domain>/operator`; nobody else gets this far.
+pub trait ReplicaMethod: Send + Sync + 'static {
+    /// The path of its requests, `/<service>/<method>`.
+    fn path(&self) -> &'static str;
+
+    /// Answers a request.
+    fn call(&self, request: http::Request<Body>) -> BoxFuture<'static, http::Response<Body>>;
+}
+
 /// The limits and times of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -92,12 +105,18 @@ impl Default for ServerConfig {
 }
 
 /// The delta ADS server.
-#[derive(Debug)]
 pub struct AdsServer<P> {
     programs: Arc<P>,
     registry: Arc<SharedRegistry>,
     config: ServerConfig,
     next_stream: Arc<AtomicU64>,
+    replicas: Option<Arc<dyn ReplicaMethod>>,
+}
+
+impl<P> fmt::Debug for AdsServer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdsServer").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl<P> Clone for AdsServer<P> {
@@ -107,6 +126,7 @@ impl<P> Clone for AdsServer<P> {
             registry: Arc::clone(&self.registry),
             config: self.config,
             next_stream: Arc::clone(&self.next_stream),
+            replicas: self.replicas.clone(),
         }
     }
 }
@@ -115,7 +135,13 @@ impl<P: Programs> AdsServer<P> {
     /// A server of these programs. It listens nowhere yet; clones share the registry.
     pub fn new(programs: Arc<P>, config: ServerConfig) -> Self {
         let registry = Arc::new(SharedRegistry::default());
-        Self { programs, registry, config, next_stream: Arc::new(AtomicU64::new(1)) }
+        Self { programs, registry, config, next_stream: Arc::new(AtomicU64::new(1)), replicas: None }
+    }
+
+    /// Serves replicas, too, where there is TLS.
+    #[must_use]
+    pub fn with_replicas(self, method: Arc<dyn ReplicaMethod>) -> Self {
+        Self { replicas: Some(method), ..self }
     }
 
     /// Who is connected.
@@ -175,7 +201,7 @@ impl<P: Programs> AdsServer<P> {
         }
         server
             .serve_with_incoming_shutdown(
-                Gate { authority, service },
+                Gate { authority, service, replicas: self.replicas.clone() },
                 ReceiverStream::new(incoming),
                 shutdown.cancelled_owned(),
             )
@@ -187,11 +213,16 @@ impl<P: Programs> AdsServer<P> {
 struct Gate<P> {
     authority: Authority,
     service: AggregatedDiscoveryServiceServer<Ads<P>>,
+    replicas: Option<Arc<dyn ReplicaMethod>>,
 }
 
 impl<P> Clone for Gate<P> {
     fn clone(&self) -> Self {
-        Self { authority: self.authority.clone(), service: self.service.clone() }
+        Self {
+            authority: self.authority.clone(),
+            service: self.service.clone(),
+            replicas: self.replicas.clone(),
+        }
     }
 }
 
@@ -200,7 +231,10 @@ impl<P: Programs> Service<http::Request<Body>> for Gate<P> {
     type Error = Infallible;
     type Future = Either<
         Ready<Result<Self::Response, Infallible>>,
-        <AggregatedDiscoveryServiceServer<Ads<P>> as Service<http::Request<Body>>>::Future,
+        Either<
+            BoxFuture<'static, Result<Self::Response, Infallible>>,
+            <AggregatedDiscoveryServiceServer<Ads<P>> as Service<http::Request<Body>>>::Future,
+        >,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -209,6 +243,13 @@ impl<P: Programs> Service<http::Request<Body>> for Gate<P> {
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let refuse = |status: Status| Either::Left(std::future::ready(Ok(status.into_http())));
+        if let Some(method) = self.replicas.clone().filter(|method| method.path() == request.uri().path()) {
+            if let Err(status) = self.authority.admit_replica(request.extensions()) {
+                tracing::warn!(reason = status.message(), "refused a connection that is no replica's");
+                return refuse(status);
+            }
+            return Either::Right(Either::Left(method.call(request).map(Ok).boxed()));
+        }
         let gateway = match self.authority.identify(request.extensions()) {
             Ok(gateway) => gateway,
             Err(status) => {
@@ -224,7 +265,7 @@ impl<P: Programs> Service<http::Request<Body>> for Gate<P> {
             return refuse(Status::unimplemented(message));
         }
         request.extensions_mut().insert(gateway);
-        Either::Right(self.service.call(request))
+        Either::Right(Either::Right(self.service.call(request)))
     }
 }
 

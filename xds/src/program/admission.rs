@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::chunk::{Chunk, ChunkKey, Part, ResourceKey};
+use super::{
+    Frozen,
+    chunk::{Chunk, ChunkKey, Part, ResourceKey},
+};
 use crate::{
     ir::{Origin, RouteTableName},
     store::{ResourceType, Seq},
@@ -34,7 +37,7 @@ enum State {
 }
 
 /// A chunk whose desired content was not acknowledged yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Unproven {
     origin: Origin,
     /// What was acknowledged last.
@@ -114,6 +117,39 @@ impl Admission {
     ) {
         self.blamed.insert(key.clone());
         self.unproven.insert(key, Unproven { origin, proven, state: State::Blamed { message } });
+    }
+
+    /// Puts a chunk back whose desired content another replica's proxies reject, to the content that they have instead, so
+    /// that all replicas serve the same. `before` is what it was until now, where the desired content is new. What is put
+    /// back already stays as it is, unless the other replica `decides`. Returns whether anything changed.
+    pub(super) fn blame(
+        &mut self,
+        key: &ChunkKey,
+        origin: &Origin,
+        before: Option<Chunk>,
+        frozen: &Frozen,
+        decides: bool,
+    ) -> bool {
+        let known = self.unproven.get(key);
+        let blamed = known.is_some_and(|known| matches!(known.state, State::Blamed { .. }));
+        if blamed && !decides && before.is_none() {
+            return false;
+        }
+        let kept = matches!(key.resource.kind, ResourceType::Endpoints | ResourceType::Secret);
+        let proven = match known {
+            // The others do not tell these.
+            Some(known) if kept => known.proven.clone(),
+            None if kept => before,
+            _ => frozen.clone().into_proven(),
+        };
+        let state = State::Blamed { message: frozen.message() };
+        let entry = Unproven { origin: origin.clone(), proven, state };
+        if known == Some(&entry) {
+            return false;
+        }
+        self.blamed.insert(key.clone());
+        self.unproven.insert(key.clone(), entry);
+        true
     }
 
     /// Forgets a chunk that is no longer desired. A removal is never put back: it may be a security edit.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A resource of a Gateway, by type and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ResourceKey {
     /// Its type.
     pub kind: ResourceType,

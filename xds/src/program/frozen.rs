@@ -37,6 +37,12 @@ impl Frozen {
         Arc::clone(&self.message)
     }
 
+    pub(super) fn chunk(&self) -> Option<ChunkKey> {
+        let kind = ResourceType::from_type_url(&self.type_url)?;
+        let resource = ResourceKey { kind, name: Arc::clone(&self.name) };
+        Some(ChunkKey { resource, part: self.part.clone() })
+    }
+
     pub(super) fn into_proven(self) -> Option<Chunk> {
         self.served.map(Chunk::from)
     }
@@ -66,13 +72,12 @@ impl Program {
     /// known to be bad stays out until it changes.
     pub fn restore(&mut self, frozen: Vec<Frozen>) {
         for each in frozen {
-            let Some(kind) = ResourceType::from_type_url(&each.type_url) else { continue };
-            let resource = ResourceKey { kind, name: Arc::clone(&each.name) };
-            self.restored.insert(ChunkKey { resource, part: each.part.clone() }, each);
+            let Some(chunk) = each.chunk() else { continue };
+            self.restored.insert(chunk, each);
         }
     }
 
-    fn desired(&self, key: &ChunkKey) -> Option<Chunk> {
+    pub(super) fn desired(&self, key: &ChunkKey) -> Option<Chunk> {
         let name = &key.resource.name;
         match (key.resource.kind, &key.part) {
             (ResourceType::Cluster, _) => self.clusters.get(name).cloned().map(Chunk::Cluster),

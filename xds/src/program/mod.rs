@@ -7,6 +7,7 @@
 mod admission;
 mod chunk;
 mod frozen;
+mod heed;
 mod host;
 mod hosts;
 mod publish;
@@ -75,6 +76,8 @@ pub struct Program {
     origin_seqs: BTreeMap<Origin, Seq>,
     unattributed: BTreeMap<ResourceKey, Arc<str>>,
     restored: BTreeMap<ChunkKey, Frozen>,
+    /// What other replicas have put back, by chunk.
+    told: BTreeMap<ChunkKey, Vec<Frozen>>,
 }
 
 impl Program {
@@ -94,6 +97,7 @@ impl Program {
             origin_seqs: BTreeMap::new(),
             unattributed: BTreeMap::new(),
             restored: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -239,6 +243,11 @@ impl Program {
         &self.unattributed
     }
 
+    /// The version of a resource that a proxy acknowledged last.
+    pub fn accepted(&self, resource: &ResourceKey) -> Option<Version> {
+        self.published.get(resource)?.acknowledged()
+    }
+
     /// The edit of the store with which an origin's content last went out. The content is in force when proxies
     /// acknowledged through it and [`Program::rejections`] does not name the origin.
     pub fn origin_seq(&self, origin: &Origin) -> Option<Seq> {
@@ -361,6 +370,10 @@ impl Program {
             }
             self.moved.insert(origin.clone());
             self.admission.change(&key, origin, proven, after, seq);
+            return;
+        }
+        if let Some(frozen) = self.told_of(&key, after).cloned() {
+            self.admission.blame(&key, origin, before, &frozen, false);
             return;
         }
         if self.admission.change(&key, origin, before, after, seq) {

@@ -36,6 +36,11 @@ impl Published {
         self.versions.last().map(|(version, _)| *version)
     }
 
+    /// The version that was acknowledged last.
+    pub(super) fn acknowledged(&self) -> Option<Version> {
+        self.acknowledged
+    }
+
     /// Notes an acknowledgement, and returns the edit through which content is proven.
     pub(super) fn acknowledge(&mut self, version: Version) -> Option<Seq> {
         let through = self.seq_of(version)?;

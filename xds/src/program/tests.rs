@@ -307,6 +307,57 @@ fn what_is_frozen_survives_a_restart_until_it_changes() {
     assert!(restarted.blamed().is_empty() && restarted.live.contains("/v3/4"));
 }
 
+fn served(model: &Model) -> Version {
+    model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version()
+}
+
+/// Two replicas with the same objects; the proxies of one of them reject a route.
+#[test]
+fn what_another_replica_has_put_back_is_put_back_here_and_the_same_is_served_instead() {
+    let bad = |index| if index == 4 { "/bad".into() } else { good(index) };
+    let (mut here, mut there) = (Model::new(), Model::new());
+    for model in [&mut here, &mut there] {
+        model.apply(delta(0..10, &good));
+    }
+    // No proxy of this one has ever accepted anything.
+    there.settle();
+    there.apply(delta(0..10, &bad));
+    there.settle();
+    here.apply(delta(0..10, &bad));
+    assert_ne!(served(&here), served(&there));
+    here.program.heed(there.program.frozen(), false, &mut here.store, here.now);
+    assert_eq!(here.blamed(), [origin(4)].into());
+    assert_eq!(served(&here), served(&there));
+    // Told again, it changes nothing; corrected, it is tried.
+    assert!(here.program.heed(there.program.frozen(), false, &mut here.store, here.now).changed.is_empty());
+    for model in [&mut here, &mut there] {
+        model.apply(delta(0..10, &good));
+    }
+    assert!(here.blamed().is_empty());
+    assert_eq!(served(&here), served(&there));
+    // Back to what is known to be bad, which is told before it comes: no proxy of this one is asked.
+    here.apply(delta(0..10, &bad));
+    assert_eq!(here.blamed(), [origin(4)].into());
+}
+
+/// Both have put it back, and one of them does not know any more what was good.
+#[test]
+fn of_two_that_have_put_back_the_same_the_one_that_decides_says_what_is_served() {
+    let bad = |index| if index == 4 { "/bad".into() } else { good(index) };
+    let (mut leader, mut follower) = (Model::new(), Model::new());
+    leader.apply(delta(0..10, &good));
+    leader.settle();
+    for model in [&mut leader, &mut follower] {
+        model.apply(delta(0..10, &bad));
+        model.settle();
+    }
+    assert_ne!(served(&leader), served(&follower));
+    let told = follower.program.frozen();
+    assert!(leader.program.heed(told, false, &mut leader.store, leader.now).changed.is_empty());
+    follower.program.heed(leader.program.frozen(), true, &mut follower.store, follower.now);
+    assert_eq!(served(&leader), served(&follower));
+}
+
 #[test]
 fn a_trial_without_answer_does_not_hold_back_the_next() {
     let mut model = Model::new();

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portolan_xds_proto::{envoy, google};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Body;
 
 /// The resource types that are served. Their order is the order of delivery: clusters first, the routes
 /// that name them last (make before break).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ResourceType {
     /// `envoy.config.cluster.v3.Cluster`, by CDS.
     Cluster,
@@ -114,6 +114,12 @@ impl FromStr for Version {
             Ok(value) if digits => Ok(Self(value)),
             _ => Err(InvalidVersion(text.to_owned())),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
