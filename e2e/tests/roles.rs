@@ -77,7 +77,8 @@ fn is_resolved(permission: &str) -> bool {
     let resource = permission.split([' ', '.', '/']).nth(1).unwrap_or_default();
     let plural = |kind: Kind| format!("{}s", kind.as_str().to_lowercase());
     let of_ours = permission.contains(".gateway.networking.k8s.io");
-    !of_ours || Kind::ALL.into_iter().any(|kind| plural(kind).replace("classs", "classes") == resource)
+    let plural = |kind| plural(kind).replace("classs", "classes").replace("policys", "policies");
+    !of_ours || Kind::ALL.into_iter().any(|kind| plural(kind) == resource)
 }
 
 fn manifests(authority: &Authority) -> String {
@@ -104,23 +105,50 @@ spec:
   listeners:
   - {{name: http, port: 80, protocol: HTTP}}
   - {{name: https, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: shop}}]}}}}
+  - {{name: tls, port: 8443, protocol: TLS, tls: {{mode: Passthrough}}}}
+  - {{name: tcp, port: 5432, protocol: TCP}}
+  - {{name: udp, port: 5300, protocol: UDP}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: shop, namespace: default}}
+spec: {{ports: [{{port: 80}}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: shop, namespace: default}}
+spec:
+  targetRefs: [{{group: '', kind: Service, name: shop}}]
+  validation: {{hostname: shop.test, wellKnownCACertificates: System}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {{name: shop, namespace: default}}
 spec:
   parentRefs: [{{name: web}}]
-  rules: [{{backendRefs: [{{name: nothing, port: 80}}]}}]
----
+  rules: [{{backendRefs: [{{name: shop, port: 80}}]}}]
+{}",
+        ROUTES
+            .map(|(kind, names)| {
+                format!(
+                    "---
 apiVersion: gateway.networking.k8s.io/v1
-kind: GRPCRoute
+kind: {kind}
 metadata: {{name: shop, namespace: default}}
 spec:
   parentRefs: [{{name: web}}]
+  {names}
   rules: [{{backendRefs: [{{name: nothing, port: 80}}]}}]
 "
+                )
+            })
+            .concat()
     )
 }
+
+/// Kinds of routes besides HTTPRoute, and what theirs need more.
+const ROUTES: [(&str, &str); 4] =
+    [("GRPCRoute", ""), ("TLSRoute", "hostnames: [shop.test]"), ("TCPRoute", ""), ("UDPRoute", "")];
 
 /// Waits until an object of the fleet is there, or is not.
 async fn is_there(objects: &Objects, kind: (&str, &str), name: &str, there: bool) -> Option<Value> {
@@ -195,10 +223,12 @@ async fn the_roles_allow_what_is_used_and_nothing_without_a_reason() {
     let replica = Replica::ready(&account, SYSTEM, "a").await;
     replica.comes_to_lead().await;
     objects.apply(&manifests(&Authority::new("test").unwrap())).await;
-    for kind in ["HTTPRoute", "GRPCRoute"] {
+    for kind in ["HTTPRoute"].into_iter().chain(ROUTES.map(|(kind, _)| kind)) {
         let ask = async || objects.gateway_api(kind, "default", "shop").await.unwrap();
         until(&format!("{kind} has a status"), ask, |it| !it["status"]["parents"][0].is_null()).await;
     }
+    let ask = async || objects.gateway_api("BackendTLSPolicy", "default", "shop").await.unwrap();
+    until("the policy has a status", ask, |it| !it["status"]["ancestors"][0].is_null()).await;
     the_life_of_a_fleet(&server, &objects).await;
     assert_eq!(replica.terminate().await, Some(0));
 
