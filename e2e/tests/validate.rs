@@ -57,6 +57,7 @@ fn bootstrap(resources: &Value) -> Value {
         cluster_fields.remove("eds_cluster_config");
         cluster_fields.insert("type".into(), "STATIC".into());
         cluster_fields.insert("load_assignment".into(), all("eds")[&name].clone());
+        without_sds(&mut cluster);
         clusters.push(cluster);
     }
     clusters.push(json!({"name": "xds", "connect_timeout": "1s", "load_assignment": {"cluster_name": "xds", "endpoints": [
@@ -67,6 +68,23 @@ fn bootstrap(resources: &Value) -> Value {
             "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}]}},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     })
+}
+
+/// A static cluster cannot wait for secrets, so it gets authorities inline and no certificate.
+fn without_sds(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("tls_certificate_sds_secret_configs");
+            if let Some(mut combined) = fields.remove("combined_validation_context") {
+                let mut context = combined["default_validation_context"].take();
+                context["trusted_ca"] = json!({"filename": "/etc/ssl/certs/ca-certificates.crt"});
+                fields.insert("validation_context".into(), context);
+            }
+            fields.values_mut().for_each(without_sds);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_sds),
+        _ => {}
+    }
 }
 
 fn validate(folder: &Path, work: &Path) -> Vec<String> {

@@ -27,11 +27,14 @@ const fn new(name: &'static str, since: u32) -> Feature {
 }
 
 const FEATURES: &[Feature] = &[
+    core(name::BACKEND_TLS_POLICY),
+    core(name::BACKEND_TLS_POLICY_SAN_VALIDATION),
     core(name::GRPC_ROUTE),
     core(name::GRPC_ROUTE_NAMED_ROUTE_RULE),
     new(name::GRPC_ROUTE_REQUEST_HEADER_MODIFIER, 7),
     core(name::GATEWAY),
     core(name::GATEWAY_ADDRESS_EMPTY),
+    core(name::GATEWAY_BACKEND_CLIENT_CERTIFICATE),
     core(name::GATEWAY_FRONTEND_CLIENT_CERTIFICATE_VALIDATION),
     core(name::GATEWAY_FRONTEND_CLIENT_CERTIFICATE_VALIDATION_INSECURE_FALLBACK),
     core(name::GATEWAY_HTTP_LISTENER_ISOLATION),

@@ -8,11 +8,11 @@ use portolan_xds_proto::envoy::config::cluster::v3::{
     },
 };
 use portolan_xds_proto::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, TcpKeepalive, TransportSocket,
+    DataSource, Http1ProtocolOptions, Http2ProtocolOptions, TcpKeepalive, TransportSocket,
+    data_source::Specifier,
 };
 use portolan_xds_proto::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, UpstreamTlsContext,
-    certificate_validation_context::SystemRootCerts,
     common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
     subject_alt_name_matcher::SanType,
 };
@@ -28,6 +28,10 @@ use super::{secret, wire};
 use crate::ir::{AppProtocol, Cluster, UpstreamTls, UpstreamTrust};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// The authorities of the proxy's system, where Debian, Alpine and distroless images have them. Envoy's own `system_root_certs`
+/// does nothing yet: Envoy 1.40 takes it for no authorities at all.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Retries that may be under way at once per cluster, against retry storms. Envoy's default is 3.
 const CONCURRENT_RETRIES: u32 = 1024;
@@ -123,7 +127,10 @@ fn transport_socket(tls: &UpstreamTls, protocol: AppProtocol) -> TransportSocket
     };
     let validation = match &tls.trust {
         UpstreamTrust::System => ValidationContextType::ValidationContext(CertificateValidationContext {
-            system_root_certs: Some(SystemRootCerts {}),
+            trusted_ca: Some(DataSource {
+                specifier: Some(Specifier::Filename(SYSTEM_AUTHORITIES.to_owned())),
+                ..DataSource::default()
+            }),
             ..context
         }),
         UpstreamTrust::Authorities(name) => {
