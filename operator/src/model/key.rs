@@ -11,6 +11,8 @@ pub enum Kind {
     GatewayClass,
     /// gateway.networking.k8s.io Gateway.
     Gateway,
+    /// gateway.networking.k8s.io ListenerSet.
+    ListenerSet,
     /// gateway.networking.k8s.io HTTPRoute.
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
@@ -45,9 +47,10 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::GatewayClass,
         Self::Gateway,
+        Self::ListenerSet,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::TlsRoute,
@@ -67,6 +70,7 @@ impl Kind {
         match self {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::TlsRoute => "TLSRoute",

@@ -26,8 +26,8 @@ pub use filter::{
     RedirectFilter, RewriteFilter,
 };
 pub use gateway::{
-    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSpec, RouteKind,
-    TlsMode, Validation, ValidationMode,
+    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSet, ListenerSpec,
+    RouteKind, TlsMode, Validation, ValidationMode,
 };
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use hostname::{Hostname, InvalidHostname};
@@ -51,6 +51,8 @@ pub enum Object {
     GatewayClass(Arc<GatewayClass>),
     /// Gateway.
     Gateway(Arc<Gateway>),
+    /// ListenerSet.
+    ListenerSet(Arc<ListenerSet>),
     /// A route of any kind.
     Route(Arc<Route>),
     /// BackendTLSPolicy.
@@ -75,6 +77,7 @@ macro_rules! of_every_kind {
         match $any {
             Self::GatewayClass($object) => $expression,
             Self::Gateway($object) => $expression,
+            Self::ListenerSet($object) => $expression,
             Self::Route($object) => $expression,
             Self::BackendTlsPolicy($object) => $expression,
             Self::ReferenceGrant($object) => $expression,
