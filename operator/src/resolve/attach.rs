@@ -97,12 +97,12 @@ fn attach_parent(
     }
     // A route sees the listeners of its parent alone: those of a Gateway's sets are not the Gateway's.
     let gateway = out.gateway.clone();
-    let owned = |one: &&ListenerOut| one.owner(&gateway) == owner;
+    let of_parent = |one: &&ListenerOut| one.owner(&gateway) == owner;
     let named = |one: &&ListenerOut| {
         parent.section_name.as_ref().is_none_or(|name| *name == one.name)
             && parent.port.is_none_or(|port| port == one.port)
     };
-    let candidates: Vec<_> = all.listeners.iter().filter(owned).filter(named).collect();
+    let candidates: Vec<_> = all.listeners.iter().filter(of_parent).filter(named).collect();
     if candidates.is_empty() {
         let wanted = match (&parent.section_name, parent.port) {
             (Some(name), Some(port)) => format!("named {name} on port {port}"),
@@ -111,7 +111,7 @@ fn attach_parent(
             (None, None) => "at all".to_owned(),
         };
         let known: Vec<_> =
-            all.listeners.iter().filter(owned).map(|one| format!("{}:{}", one.name, one.port)).collect();
+            all.listeners.iter().filter(of_parent).map(|one| format!("{}:{}", one.name, one.port)).collect();
         return Err(Fault::new(
             "NoMatchingParent",
             format!("{owner} has no listener {wanted}; it has {}", known.join(", ")),

@@ -231,11 +231,11 @@ impl Effects {
         let (old, new) = (as_attach(old), as_attach(new));
         // A ListenerSet can move from one Gateway to another.
         for out in old.into_iter().filter(|old| new.is_none_or(|new| new.gateway != old.gateway)) {
-            self.members(state, (route, parent), &out.gateway, (Some(out), None), touched);
+            Self::members(state, (route, parent), &out.gateway, (Some(out), None), touched);
         }
         if let Some(out) = new {
             let before = old.filter(|old| old.gateway == out.gateway);
-            self.members(state, (route, parent), &out.gateway, (before, new), touched);
+            Self::members(state, (route, parent), &out.gateway, (before, new), touched);
         }
         let counts = self.attached.entry(parent.clone()).or_default();
         for name in old.into_iter().flat_map(|out| &out.listeners) {
@@ -259,7 +259,6 @@ impl Effects {
 
     /// Makes a route a member of the slots of a Gateway that its attachment names now.
     fn members(
-        &self,
         state: &mut State,
         (route, parent): (&ObjectKey, &ObjectKey),
         gateway: &ObjectKey,

@@ -43,7 +43,10 @@ fn find_conflicts(listeners: &mut [ListenerOut]) {
 /// What the listeners of a Gateway and of its older ListenerSets have taken. They go first (ListenerSetSpec.listeners: the
 /// Gateway's own, then those of the oldest set).
 #[derive(Debug, Default)]
-pub(super) struct Taken(BTreeMap<(u16, Transport), (Family, BTreeMap<Option<Hostname>, Arc<str>>)>);
+pub(super) struct Taken(BTreeMap<(u16, Transport), (Family, Names)>);
+
+/// Hostnames, and the listeners that have them.
+type Names = BTreeMap<Option<Hostname>, Arc<str>>;
 
 impl Taken {
     /// Rejects what others have taken, and then what is not distinct among the rest. The rest is taken.
@@ -58,7 +61,7 @@ impl Taken {
         for listener in listeners.iter().filter(|one| one.fault.is_none()) {
             let Some(family) = family_of(listener) else { continue };
             let port = (listener.port, listener.transport());
-            let (_, names) = self.0.entry(port).or_insert_with(|| (family, BTreeMap::new()));
+            let (_, names) = self.0.entry(port).or_insert_with(|| (family, Names::new()));
             names.insert(listener.hostname.clone(), listener.label());
         }
     }

@@ -115,8 +115,6 @@ pub struct ListenersOut {
     pub generation: i64,
     /// Its listeners, in order, and those of its ListenerSets after them, in their precedence.
     pub listeners: Vec<ListenerOut>,
-    /// Whether it takes ListenerSets of any namespace.
-    pub takes_sets: bool,
     /// Its ListenerSets.
     pub sets: BTreeMap<ObjectKey, SetOut>,
     /// The route tables.
@@ -209,7 +207,6 @@ pub(super) fn listeners(view: &View<'_>, state: &State, key: &ObjectKey) -> Opti
     let mut out = ListenersOut {
         generation: gateway.meta.generation,
         listeners,
-        takes_sets: gateway.allowed_sets.is_some(),
         sets,
         tables: BTreeMap::new(),
         slots: BTreeMap::new(),

@@ -41,9 +41,7 @@ impl Engine {
             let good = ("ResolvedRefs", "tls.backend.clientCertificateRef can be used");
             conditions.push(judge.of("ResolvedRefs", client.as_ref().err(), good));
         }
-        // Always said once sets may be there; a Gateway that knows none of this stays as it was.
-        let attached_listener_sets =
-            (!out.sets.is_empty() || out.takes_sets).then(|| self.attached_sets(key, out));
+        let attached_listener_sets = self.attached_sets(key, out);
         Some(GatewayReport { addresses, conditions, listeners, attached_listener_sets })
     }
 

@@ -98,8 +98,7 @@ pub struct GatewayReport {
     /// One per listener of the spec.
     pub listeners: Vec<ListenerReport>,
     /// ListenerSets that are accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attached_listener_sets: Option<usize>,
+    pub attached_listener_sets: usize,
 }
 
 /// ListenerSetStatus.
