@@ -386,12 +386,10 @@ fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
         let found = field.split('.').fold(object, |at, name| &at[name]);
         found == value
     });
-    let by_label = query
-        .get("labelSelector")
-        .is_none_or(|label| match label.split_once('=') {
-            Some((label, value)) => object["metadata"]["labels"][label] == value,
-            None => object["metadata"]["labels"][label.as_str()].is_string(),
-        });
+    let by_label = query.get("labelSelector").is_none_or(|label| match label.split_once('=') {
+        Some((label, value)) => object["metadata"]["labels"][label] == value,
+        None => object["metadata"]["labels"][label.as_str()].is_string(),
+    });
     by_field && by_label
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Format, manifests::Manifests};
 use crate::{
     model::ObjectKey,
-    resolve::{Condition, Engine, Programmed, Report, Status},
+    resolve::{Condition, Engine, GatewayReport, Programmed, Report, SetReport, Status},
 };
 
 /// Checks manifests and shows what it found; `false` when something is wrong.
@@ -56,6 +56,11 @@ fn conditions(report: &Report) -> Vec<(String, &Condition)> {
             let parts = listeners.flat_map(|one| part(&format!("listener {}", one.name), &one.conditions));
             part("", &gateway.conditions).into_iter().chain(parts).collect()
         }
+        Report::Set(set) => {
+            let listeners = set.listeners.iter();
+            let parts = listeners.flat_map(|one| part(&format!("listener {}", one.name), &one.conditions));
+            part("", &set.conditions).into_iter().chain(parts).collect()
+        }
         Report::Policy(policy) => {
             let ancestors = policy.ancestors.iter();
             ancestors
@@ -91,9 +96,8 @@ fn table(
     table.load_style(NOTHING).set_header(["OBJECT", "DEFINED IN", "ATTACHED", "RESULT"]);
     for (key, report) in reports {
         let attached = match report {
-            Report::Gateway(gateway) => {
-                let counts =
-                    gateway.listeners.iter().map(|one| format!("{}: {}", one.name, one.attached_routes));
+            Report::Gateway(GatewayReport { listeners, .. }) | Report::Set(SetReport { listeners, .. }) => {
+                let counts = listeners.iter().map(|one| format!("{}: {}", one.name, one.attached_routes));
                 counts.collect::<Vec<_>>().join(", ")
             }
             Report::Route(route) => {

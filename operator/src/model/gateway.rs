@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hostname, InvalidHostname, Meta, ObjectRef, ParametersRef, Selector};
+use super::{Hostname, InvalidHostname, Meta, ObjectKey, ObjectRef, ParametersRef, Selector};
 
 /// A GatewayClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Gateway {
     pub class: Arc<str>,
     /// spec.listeners.
     pub listeners: Vec<ListenerSpec>,
+    /// spec.allowedListeners: which namespaces' ListenerSets; none takes none.
+    pub allowed_sets: Option<From>,
     /// spec.addresses.
     pub addresses: Vec<Address>,
     /// spec.infrastructure.
@@ -34,6 +36,17 @@ pub struct Gateway {
     pub frontend: Frontend,
     /// spec.tls.backend.clientCertificateRef.
     pub client_certificate: Option<ObjectRef>,
+}
+
+/// A ListenerSet: listeners that somebody adds to a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerSet {
+    /// Metadata.
+    pub meta: Meta,
+    /// spec.parentRef, if it names a Gateway.
+    pub gateway: Option<ObjectKey>,
+    /// spec.listeners.
+    pub listeners: Vec<ListenerSpec>,
 }
 
 /// An address that is asked for.
@@ -136,7 +149,7 @@ pub struct AllowedRoutes {
     pub kinds: Vec<RouteKind>,
 }
 
-/// allowedRoutes.namespaces.
+/// allowedRoutes.namespaces, and allowedListeners.namespaces.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum From {
     /// Every namespace.

@@ -11,6 +11,8 @@ pub enum Kind {
     GatewayClass,
     /// gateway.networking.k8s.io Gateway.
     Gateway,
+    /// gateway.networking.k8s.io ListenerSet.
+    ListenerSet,
     /// gateway.networking.k8s.io HTTPRoute.
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
@@ -47,9 +49,10 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::GatewayClass,
         Self::Gateway,
+        Self::ListenerSet,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::TlsRoute,
@@ -70,6 +73,7 @@ impl Kind {
         match self {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::TlsRoute => "TLSRoute",

@@ -28,8 +28,8 @@ pub use filter::{
 };
 pub use fleet_config::FleetConfig;
 pub use gateway::{
-    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSpec, RouteKind,
-    TlsMode, Validation, ValidationMode,
+    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSet, ListenerSpec,
+    RouteKind, TlsMode, Validation, ValidationMode,
 };
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use hostname::{Hostname, InvalidHostname};
@@ -53,6 +53,8 @@ pub enum Object {
     GatewayClass(Arc<GatewayClass>),
     /// Gateway.
     Gateway(Arc<Gateway>),
+    /// ListenerSet.
+    ListenerSet(Arc<ListenerSet>),
     /// A route of any kind.
     Route(Arc<Route>),
     /// BackendTLSPolicy.
@@ -79,6 +81,7 @@ macro_rules! of_every_kind {
         match $any {
             Self::GatewayClass($object) => $expression,
             Self::Gateway($object) => $expression,
+            Self::ListenerSet($object) => $expression,
             Self::Route($object) => $expression,
             Self::BackendTlsPolicy($object) => $expression,
             Self::ReferenceGrant($object) => $expression,

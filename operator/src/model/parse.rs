@@ -71,6 +71,7 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     let object = match kind {
         Kind::GatewayClass => gateway::gateway_class(meta, spec).map(|v| Object::GatewayClass(Arc::new(v))),
         Kind::Gateway => gateway::gateway(meta, spec).map(|v| Object::Gateway(Arc::new(v))),
+        Kind::ListenerSet => gateway::listener_set(meta, spec).map(|v| Object::ListenerSet(Arc::new(v))),
         Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
             route(meta, spec).map(|v| Object::Route(Arc::new(v)))
         }

@@ -7,20 +7,22 @@ use std::{
 };
 
 use crate::{
-    model::{From, Hostname, ObjectKey, ParentRef, Route},
+    model::{Hostname, Kind, ObjectKey, ParentRef, Route},
     world::{Read, View},
 };
 
 use super::{Fault, ListenerOut, ListenersOut, Unit, engine::State, slot::Slot};
 
-/// A route on a Gateway.
+/// A route on a parent: a Gateway, or a ListenerSet and through it a Gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttachOut {
-    /// One per parentRef to this Gateway, in order.
+    /// The Gateway.
+    pub gateway: ObjectKey,
+    /// One per parentRef to this parent, in order.
     pub parents: Vec<ParentOutcome>,
     /// Where its rules go, with the specificity of the hostname as the user wrote it.
     pub slots: BTreeMap<Slot, Reverse<(bool, usize)>>,
-    /// Listeners that count it in attachedRoutes.
+    /// Listeners of the parent that count it in attachedRoutes.
     pub listeners: BTreeSet<Arc<str>>,
 }
 
@@ -33,15 +35,16 @@ pub struct ParentOutcome {
     pub fault: Option<Fault>,
 }
 
-/// The Gateways that a route refers to.
-pub(super) fn gateways_of(route: &Route) -> BTreeSet<ObjectKey> {
-    route.parents.iter().filter_map(|parent| gateway_of(route, parent)).collect()
+/// The Gateways and ListenerSets that a route refers to.
+pub(super) fn parents_of(route: &Route) -> BTreeSet<ObjectKey> {
+    route.parents.iter().filter_map(|parent| parent_of(route, parent)).collect()
 }
 
-/// The Gateway that a parentRef names, if it names one.
-pub(super) fn gateway_of(route: &Route, parent: &ParentRef) -> Option<ObjectKey> {
-    let kind = crate::model::Kind::Gateway;
-    (*parent.group == *kind.group() && *parent.kind == *kind.as_str()).then(|| {
+/// The Gateway or ListenerSet that a parentRef names, if it names one.
+pub(super) fn parent_of(route: &Route, parent: &ParentRef) -> Option<ObjectKey> {
+    let kinds = [Kind::Gateway, Kind::ListenerSet];
+    let kind = kinds.into_iter().find(|kind| *parent.kind == *kind.as_str())?;
+    (*parent.group == *kind.group()).then(|| {
         let namespace = parent.namespace.clone().unwrap_or_else(|| route.meta.key.namespace.clone());
         ObjectKey::new(kind, namespace, parent.name.clone())
     })
@@ -52,21 +55,27 @@ pub(super) fn attach(
     view: &View<'_>,
     state: &State,
     route: &ObjectKey,
-    gateway: &ObjectKey,
+    parent: &ObjectKey,
 ) -> Option<AttachOut> {
+    let gateway = match parent.kind {
+        Kind::ListenerSet => view.listener_set(parent)?.gateway.clone()?,
+        _ => parent.clone(),
+    };
     view.record(Read::Output(Unit::Listeners(gateway.clone())));
-    let listeners = state.listeners(gateway)?;
+    let listeners = state.listeners(&gateway)?;
     view.record(Read::Servable(route.clone()));
     let refused = state.route(route).is_some_and(|route| route.refusal().is_some());
     let route = view.route(route)?;
     let mut out = AttachOut {
+        gateway,
         parents: Vec::with_capacity(route.parents.len()),
         slots: BTreeMap::new(),
         listeners: BTreeSet::new(),
     };
-    for parent in route.parents.iter().filter(|parent| gateway_of(&route, parent).as_ref() == Some(gateway)) {
-        let fault = attach_parent(view, &route, gateway, parent, listeners, &mut out).err();
-        out.parents.push(ParentOutcome { parent: parent.clone(), fault });
+    let to_parent = |one: &&ParentRef| parent_of(&route, one).as_ref() == Some(parent);
+    for reference in route.parents.iter().filter(to_parent) {
+        let fault = attach_parent(view, &route, parent, reference, listeners, &mut out).err();
+        out.parents.push(ParentOutcome { parent: reference.clone(), fault });
     }
     if refused {
         // ListenerStatus.attachedRoutes: routes that are not accepted are not counted.
@@ -78,16 +87,22 @@ pub(super) fn attach(
 fn attach_parent(
     view: &View<'_>,
     route: &Route,
-    gateway: &ObjectKey,
+    owner: &ObjectKey,
     parent: &ParentRef,
     all: &ListenersOut,
     out: &mut AttachOut,
 ) -> Result<(), Fault> {
+    if let Some(fault) = all.sets.get(owner).and_then(|set| set.fault.as_ref()) {
+        return Err(Fault::new("NoMatchingParent", format!("{owner} has no listeners: {}", fault.message)));
+    }
+    // A route sees the listeners of its parent alone: those of a Gateway's sets are not the Gateway's.
+    let gateway = out.gateway.clone();
+    let of_parent = |one: &&ListenerOut| one.owner(&gateway) == owner;
     let named = |one: &&ListenerOut| {
         parent.section_name.as_ref().is_none_or(|name| *name == one.name)
             && parent.port.is_none_or(|port| port == one.port)
     };
-    let candidates: Vec<_> = all.listeners.iter().filter(named).collect();
+    let candidates: Vec<_> = all.listeners.iter().filter(of_parent).filter(named).collect();
     if candidates.is_empty() {
         let wanted = match (&parent.section_name, parent.port) {
             (Some(name), Some(port)) => format!("named {name} on port {port}"),
@@ -95,10 +110,11 @@ fn attach_parent(
             (None, Some(port)) => format!("on port {port}"),
             (None, None) => "at all".to_owned(),
         };
-        let known: Vec<_> = all.listeners.iter().map(|one| format!("{}:{}", one.name, one.port)).collect();
+        let known: Vec<_> =
+            all.listeners.iter().filter(of_parent).map(|one| format!("{}:{}", one.name, one.port)).collect();
         return Err(Fault::new(
             "NoMatchingParent",
-            format!("{gateway} has no listener {wanted}; it has {}", known.join(", ")),
+            format!("{owner} has no listener {wanted}; it has {}", known.join(", ")),
         ));
     }
     let kind = route.meta.key.kind;
@@ -107,13 +123,13 @@ fn attach_parent(
         .filter(|one| {
             one.kinds.iter().any(|allowed| *allowed.kind == *kind.as_str() && *allowed.group == *kind.group())
         })
-        .filter(|one| namespace_allowed(view, one, route, gateway))
+        .filter(|one| one.from.allows(view, &route.meta.key.namespace, &owner.namespace))
         .collect();
     if allowed.is_empty() {
         return Err(Fault::new(
             "NotAllowedByListeners",
             format!(
-                "no selected listener of {gateway} allows routes of kind {kind} from namespace {}: see its protocol and its allowedRoutes",
+                "no selected listener of {owner} allows routes of kind {kind} from namespace {}: see its protocol and its allowedRoutes",
                 route.meta.key.namespace
             ),
         ));
@@ -130,8 +146,8 @@ fn attach_parent(
         for (host, original) in meets {
             let Some(slot) = listener.slot(host.as_ref()) else { continue };
             // Listener isolation: a host that belongs to a more specific listener is not this one's to serve.
-            let owner = all.owner(listener.port, listener.transport(), host.as_ref());
-            if owner.is_none_or(|owner| owner.name != listener.name) {
+            let best = all.owner(listener.port, listener.transport(), host.as_ref());
+            if best.is_none_or(|best| best.name != listener.name || best.set != listener.set) {
                 continue;
             }
             let rank = Hostname::specificity(original);
@@ -143,7 +159,7 @@ fn attach_parent(
         return Ok(());
     }
     let mut message =
-        format!("none of the route's hostnames meets a hostname of a selected listener of {gateway}");
+        format!("none of the route's hostnames meets a hostname of a selected listener of {owner}");
     for ignored in route.hostnames.iter().filter_map(|name| name.as_ref().err()) {
         message = format!("{message}; {ignored}");
     }
@@ -164,13 +180,4 @@ fn intersections<'a>(
         Some(own) => own.intersect(name).map(|host| (Some(host), Some(*name))),
     };
     hostnames.iter().filter_map(meet).collect()
-}
-
-fn namespace_allowed(view: &View<'_>, listener: &ListenerOut, route: &Route, gateway: &ObjectKey) -> bool {
-    let namespace = &route.meta.key.namespace;
-    match &listener.from {
-        From::All => true,
-        From::Same => *namespace == gateway.namespace,
-        From::Selector(selector) => selector.matches(&view.namespace_labels(namespace)),
-    }
 }

@@ -8,7 +8,7 @@ use portolan_xds::ir::{
 
 use super::{
     ClientCheck, Fault, FrontendOut, ListenerOut, ListenerTls, ListenersOut, Placement, Protocol, Serves,
-    StreamKey, TlsOut, Unit, access_log::access_log, engine::State,
+    StreamKey, Unit, access_log::access_log, engine::State,
 };
 use crate::{
     model::{Hostname, ObjectKey, TlsMode},
@@ -31,14 +31,14 @@ pub(super) fn chains(view: &View<'_>, state: &State, gateway: &ObjectKey) -> Opt
     view.record(Read::Output(Unit::Listeners(gateway.clone())));
     view.record(Read::Output(Unit::Fleet(gateway.clone())));
     view.record(Read::Output(Unit::Frontend(gateway.clone())));
-    view.record(Read::Output(Unit::Tls(gateway.clone())));
     view.record(Read::StreamsOf(gateway.clone()));
     view.record(Read::Placement(gateway.clone()));
     let mut build = Build {
         gateway,
         listeners: state.listeners(gateway)?,
         frontend: state.frontend(gateway)?,
-        tls: state.tls(gateway)?,
+        view,
+        state,
         ports: BTreeMap::new(),
         out: ChainsOut::default(),
     };
@@ -55,7 +55,8 @@ struct Build<'a> {
     gateway: &'a ObjectKey,
     listeners: &'a ListenersOut,
     frontend: &'a FrontendOut,
-    tls: &'a TlsOut,
+    view: &'a View<'a>,
+    state: &'a State,
     ports: BTreeMap<(u16, Transport), Vec<Arc<FilterChain>>>,
     out: ChainsOut,
 }
@@ -70,7 +71,7 @@ impl Build<'_> {
             if listener.protocol == Some(Protocol::Https) {
                 let check = self.frontend.on(listener.port).map(AsRef::as_ref);
                 let name = listener.hostname.as_ref().map(Hostname::shared);
-                self.terminated(listener, check, listener.name.clone(), name, traffic);
+                self.terminated(listener, check, listener.label(), name, traffic);
             } else if !self.ports.contains_key(&(listener.port, Transport::Tcp)) {
                 self.chain(listener, "http".into(), None, None, traffic);
             }
@@ -86,7 +87,7 @@ impl Build<'_> {
             let cluster = key.to_string().into();
             let tcp = ChainTraffic::Tcp { cluster };
             let server_name = host.as_ref().map(Hostname::shared);
-            let name = || format!("{}/{}", listener.name, key.domain).into();
+            let name = || format!("{}/{}", listener.label(), key.domain).into();
             match listener.protocol {
                 Some(Protocol::Tls(TlsMode::Terminate)) => {
                     self.terminated(listener, None, name(), server_name, tcp);
@@ -113,7 +114,10 @@ impl Build<'_> {
         server_name: Option<Arc<str>>,
         traffic: ChainTraffic,
     ) {
-        match terminate(self.tls.listeners.get(&listener.name), check) {
+        let owner = listener.owner(self.gateway);
+        self.view.record(Read::Output(Unit::Tls(owner.clone())));
+        let tls = self.state.tls(owner).and_then(|tls| tls.listeners.get(&listener.name));
+        match terminate(tls, check) {
             Some((tls, secrets)) => {
                 self.out.secrets.extend(secrets);
                 self.chain(listener, name, server_name, Some(tls), traffic);

@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use portolan_xds::ir::{Cluster, ClusterName, UpstreamTls, VirtualHostKey};
+use portolan_xds::ir::{Cluster, ClusterName, Transport, UpstreamTls, VirtualHostKey};
 
 use super::{
-    ClusterId, Output, Resolved, Slot, Unit, attach,
+    ClusterId, Fault, Output, Resolved, Slot, Unit, attach,
     engine::State,
     policy,
     slot::{Member, Members},
@@ -23,9 +23,9 @@ use crate::{
 pub(super) struct Effects {
     /// How many virtual hosts of each Gateway use a cluster.
     users: HashMap<ClusterId, BTreeMap<ObjectKey, usize>>,
-    /// attachedRoutes by Gateway and listener.
+    /// attachedRoutes by Gateway or ListenerSet, and listener.
     pub(super) attached: HashMap<ObjectKey, BTreeMap<Arc<str>, usize>>,
-    /// Gateways by the moments at which certificates of theirs expire.
+    /// Gateways and ListenerSets by the moments at which certificates of theirs expire.
     pub(super) expiries: BTreeMap<i64, BTreeSet<ObjectKey>>,
     /// How many clusters of each Gateway need the authorities of a policy.
     trusting: HashMap<ObjectKey, BTreeMap<ObjectKey, usize>>,
@@ -78,13 +78,21 @@ impl Effects {
             }
             Unit::Fleet(gateway) => {
                 resolved.reports.insert(gateway.clone());
+                resolved.reports.extend(sets(state, gateway));
                 resolved.fleets.insert(gateway.clone());
             }
-            Unit::Frontend(gateway) => _ = resolved.reports.insert(gateway.clone()),
-            Unit::Tls(gateway) => {
+            Unit::Frontend(gateway) => {
                 resolved.reports.insert(gateway.clone());
-                self.tls(gateway, old, new);
-                self.client_certificate(state, gateway, (old, new), resolved);
+                resolved.reports.extend(sets(state, gateway));
+            }
+            Unit::Tls(owner) => {
+                resolved.reports.insert(owner.clone());
+                if let Some(Object::ListenerSet(set)) = world.get(owner) {
+                    // It counts its sets.
+                    resolved.reports.extend(set.gateway.clone());
+                }
+                self.tls(owner, old, new);
+                self.client_certificate(state, owner, (old, new), resolved);
             }
             Unit::Policy(policy) => {
                 resolved.reports.insert(policy.clone());
@@ -102,8 +110,8 @@ impl Effects {
                     touched.reads.insert(Read::Servable(route.clone()));
                 }
             }
-            Unit::Attach(route, gateway) => {
-                self.attach(state, (route, gateway), (old, new), resolved, &mut touched);
+            Unit::Attach(route, parent) => {
+                self.attach(state, (route, parent), (old, new), resolved, &mut touched);
             }
             Unit::Stream(gateway, key) => {
                 for (output, more) in [(new, true), (old, false)] {
@@ -123,6 +131,9 @@ impl Effects {
             }
             Unit::Chains(gateway) => {
                 resolved.reports.insert(gateway.clone());
+                if unavailable(old) != unavailable(new) {
+                    resolved.reports.extend(sets(state, gateway));
+                }
                 chains(gateway, old, new, resolved);
             }
             Unit::Host(gateway, key) => self.host(gateway, key, old, new, resolved, &mut touched),
@@ -210,7 +221,7 @@ impl Effects {
     fn attach(
         &mut self,
         state: &mut State,
-        (route, gateway): (&ObjectKey, &ObjectKey),
+        (route, parent): (&ObjectKey, &ObjectKey),
         (old, new): (&Output, &Output),
         resolved: &mut Resolved,
         touched: &mut Touched,
@@ -218,22 +229,15 @@ impl Effects {
         resolved.reports.insert(route.clone());
         resolved.reports.extend(state.route(route).into_iter().flat_map(|out| out.policies.iter().cloned()));
         let (old, new) = (as_attach(old), as_attach(new));
-        let slots = |out: Option<&super::AttachOut>| out.map(|out| out.slots.clone()).unwrap_or_default();
-        let (before, after) = (slots(old), slots(new));
-        let rules = state.route(route).cloned();
-        for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-            if before.get(slot) == after.get(slot) {
-                continue;
-            }
-            let member = after.get(slot).map(|rank| Member { rank: *rank, rules: rules.clone() });
-            touched.slot(state, gateway, slot, |members| {
-                match member {
-                    Some(member) => members.routes.insert(route.clone(), member),
-                    None => members.routes.remove(route),
-                };
-            });
+        // A ListenerSet can move from one Gateway to another.
+        for out in old.into_iter().filter(|old| new.is_none_or(|new| new.gateway != old.gateway)) {
+            Self::members(state, (route, parent), &out.gateway, (Some(out), None), touched);
         }
-        let counts = self.attached.entry(gateway.clone()).or_default();
+        if let Some(out) = new {
+            let before = old.filter(|old| old.gateway == out.gateway);
+            Self::members(state, (route, parent), &out.gateway, (before, new), touched);
+        }
+        let counts = self.attached.entry(parent.clone()).or_default();
         for name in old.into_iter().flat_map(|out| &out.listeners) {
             if let Some(count) = counts.get_mut(name) {
                 *count = count.saturating_sub(1);
@@ -246,10 +250,42 @@ impl Effects {
             *counts.entry(name.clone()).or_default() += 1;
         }
         if counts.is_empty() {
-            self.attached.remove(gateway);
+            self.attached.remove(parent);
         }
         if old.map(|out| &out.listeners) != new.map(|out| &out.listeners) {
-            resolved.reports.insert(gateway.clone());
+            resolved.reports.insert(parent.clone());
+        }
+    }
+
+    /// Makes a route a member of the slots of a Gateway that its attachment names now.
+    fn members(
+        state: &mut State,
+        (route, parent): (&ObjectKey, &ObjectKey),
+        gateway: &ObjectKey,
+        (old, new): (Option<&super::AttachOut>, Option<&super::AttachOut>),
+        touched: &mut Touched,
+    ) {
+        let none = BTreeMap::new();
+        let before = old.map_or(&none, |out| &out.slots);
+        let after = new.map_or(&none, |out| &out.slots);
+        let rules = state.route(route).cloned();
+        for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+            if before.get(slot) == after.get(slot) {
+                continue;
+            }
+            let member = after.get(slot).map(|rank| Member {
+                parent: parent.clone(),
+                rank: *rank,
+                rules: rules.clone(),
+            });
+            touched.slot(state, gateway, slot, |members| match member {
+                Some(member) => _ = members.routes.insert(route.clone(), member),
+                // A slot is one listener's. Where it went from one parent's to another's, the other may have been first.
+                None if members.routes.get(route).is_some_and(|there| there.parent == *parent) => {
+                    members.routes.remove(route);
+                }
+                None => {}
+            });
         }
     }
 
@@ -342,6 +378,18 @@ impl Effects {
     }
 }
 
+/// The ListenerSets of a Gateway.
+fn sets(state: &State, gateway: &ObjectKey) -> Vec<ObjectKey> {
+    state.listeners(gateway).map(|out| out.sets.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn unavailable(output: &Output) -> Option<&BTreeMap<(u16, Transport), Fault>> {
+    match output {
+        Output::Chains(out) => Some(&out.unavailable),
+        _ => None,
+    }
+}
+
 fn servable(output: &Output) -> bool {
     matches!(output, Output::Route(out) if out.refusal().is_none())
 }
@@ -354,8 +402,8 @@ fn rules(world: &World, state: &mut State, route: &ObjectKey, new: &Output, touc
     };
     // Attachments that the object no longer has are resolved again and leave their slots by themselves.
     let Some(Object::Route(object)) = world.get(route) else { return };
-    for gateway in attach::gateways_of(object) {
-        let Some(attached) = state.attach(route, &gateway).cloned() else { continue };
+    for parent in attach::parents_of(object) {
+        let Some(attached) = state.attach(route, &parent).cloned() else { continue };
         for slot in attached.slots.keys() {
             if state.slots.give_rules(slot, route, rules) {
                 touched.reads.insert(Read::MembersOf(slot.clone()));
@@ -412,8 +460,28 @@ fn listeners(
             touched.slot(state, gateway, slot, |members| members.structural = after.get(slot).copied());
         }
     }
+    let (before, after) = (judged(old), judged(new));
+    let changed = before.keys().chain(after.keys()).filter(|set| before.get(*set) != after.get(*set));
+    resolved.reports.extend(changed.map(|set| (*set).clone()));
     let tables = |out: Option<&super::ListenersOut>| out.map(|out| out.tables.clone()).unwrap_or_default();
     diff(&tables(old), &tables(new), &mut resolved.deltas.entry(gateway.clone()).or_default().tables);
+}
+
+type Judged<'a> = BTreeMap<&'a ObjectKey, (Option<&'a super::SetOut>, Vec<&'a super::ListenerOut>)>;
+
+/// What is said of each ListenerSet: among a thousand, those that a change is not about are not reported again.
+fn judged(out: Option<&super::ListenersOut>) -> Judged<'_> {
+    let mut judged = Judged::new();
+    let Some(out) = out else { return judged };
+    for (set, verdict) in &out.sets {
+        judged.entry(set).or_default().0 = Some(verdict);
+    }
+    for one in &out.listeners {
+        if let Some(set) = &one.set {
+            judged.entry(set).or_default().1.push(one);
+        }
+    }
+    judged
 }
 
 fn chains(gateway: &ObjectKey, old: &Output, new: &Output, resolved: &mut Resolved) {

@@ -58,8 +58,8 @@ impl State {
         self.placements.get(gateway)
     }
 
-    pub(super) fn attach(&self, route: &ObjectKey, gateway: &ObjectKey) -> Option<&Arc<attach::AttachOut>> {
-        match self.outputs.get(&Unit::Attach(route.clone(), gateway.clone())) {
+    pub(super) fn attach(&self, route: &ObjectKey, parent: &ObjectKey) -> Option<&Arc<attach::AttachOut>> {
+        match self.outputs.get(&Unit::Attach(route.clone(), parent.clone())) {
             Some(Output::Attach(out)) => Some(out),
             _ => None,
         }
@@ -159,16 +159,17 @@ impl Engine {
                     [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
                 self.dirty.extend(units.map(|unit| unit(key.clone())));
             }
+            Kind::ListenerSet => _ = self.dirty.insert(Unit::Tls(key.clone())),
             Kind::BackendTlsPolicy => _ = self.dirty.insert(Unit::Policy(key.clone())),
             kind if kind.is_route() => {
                 let parents = |object: Option<&Object>| match object {
-                    Some(Object::Route(route)) => attach::gateways_of(route),
+                    Some(Object::Route(route)) => attach::parents_of(route),
                     _ => BTreeSet::new(),
                 };
                 self.dirty.insert(Unit::Route(key.clone()));
                 let (old, new) = (parents(self.world.get(key)), parents(new));
-                for gateway in old.union(&new) {
-                    self.dirty.insert(Unit::Attach(key.clone(), gateway.clone()));
+                for parent in old.union(&new) {
+                    self.dirty.insert(Unit::Attach(key.clone(), parent.clone()));
                 }
             }
             _ => {}

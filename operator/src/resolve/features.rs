@@ -68,6 +68,7 @@ const FEATURES: &[Feature] = &[
     new(name::HTTP_ROUTE_RETRY_CODES, 7),
     Feature { name: name::HTTP_ROUTE_RETRY_CONNECTION_ERROR, since: 0, standard: Some(7) },
     core(name::HTTP_ROUTE_SCHEME_REDIRECT),
+    core(name::LISTENER_SET),
     core(name::REFERENCE_GRANT),
     new(name::TCP_ROUTE, 6),
     core(name::TLS_ROUTE),

@@ -45,12 +45,12 @@ pub use fault::Fault;
 pub use fleet::FleetPlan;
 pub use frontend::{ClientCheck, FrontendOut};
 pub use grant::{Granted, RefError, RefFrom};
-pub use listeners::{ListenerOut, ListenersOut, Protocol, Serves};
+pub use listeners::{ListenerOut, ListenersOut, Protocol, Serves, SetOut};
 pub use placement::{Addresses, Placement};
 pub use policy::{BackendTls, Connection, PolicyOut};
 pub use report::{
     AddressReport, AncestorReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport,
-    ParentReport, PolicyReport, Programmed, Report, RouteReport, Status,
+    ParentReport, PolicyReport, Programmed, Report, RouteReport, SetReport, Status,
 };
 pub use route::{RouteOut, RuleOut, StreamRule};
 pub use slot::{Slot, StreamKey, StreamKind, StreamName};

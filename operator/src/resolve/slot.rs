@@ -98,6 +98,8 @@ pub(super) struct Members {
 /// A route that shares a slot.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
+    /// The Gateway or ListenerSet through which it came.
+    pub(super) parent: ObjectKey,
     /// How specific its own hostname is.
     pub(super) rank: Rank,
     /// Its rules, if it could be resolved.

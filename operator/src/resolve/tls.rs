@@ -1,4 +1,4 @@
-//! A Gateway's certificates.
+//! Certificates of listeners, of a Gateway and of its ListenerSets, and what a Gateway shows to backends.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
     world::{Read, View},
 };
 
-/// The certificates of a Gateway's listeners.
+/// The certificates of the listeners of a Gateway or of a ListenerSet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsOut {
     /// By listener name; listeners without TLS are absent.
@@ -58,12 +58,15 @@ impl TlsOut {
 
 /// Resolves [`super::Unit::Tls`].
 pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
-    let gateway = view.gateway(key)?;
+    let (listeners, reference) = match key.kind {
+        Kind::ListenerSet => (view.listener_set(key)?.listeners.clone(), None),
+        _ => view.gateway(key).map(|one| (one.listeners.clone(), one.client_certificate.clone()))?,
+    };
     let mut out = TlsOut::default();
     let terminates = |one: &&ListenerSpec| {
         Protocol::from_spec(&one.protocol, one.tls_mode).is_some_and(Protocol::terminates)
     };
-    for listener in gateway.listeners.iter().filter(terminates) {
+    for listener in listeners.iter().filter(terminates) {
         let mut tls = ListenerTls { stands: true, ..ListenerTls::default() };
         if listener.certificates.is_empty() {
             tls.stands = false;
@@ -84,7 +87,7 @@ pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
         }
         out.listeners.insert(listener.name.clone(), tls);
     }
-    out.client = gateway.client_certificate.as_ref().map(|reference| client(view, key, reference));
+    out.client = reference.map(|reference| client(view, key, &reference));
     Some(out)
 }
 
@@ -115,11 +118,11 @@ pub(super) fn client_certificate(
 /// A certificate; or what is wrong with it, and the one before it that goes on where a rotation went wrong.
 fn certificate(
     view: &View<'_>,
-    gateway: &ObjectKey,
+    owner: &ObjectKey,
     reference: &ObjectRef,
 ) -> Result<Certificate, (Fault, Option<Certificate>)> {
     let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
-    let secret = find(view, gateway, reference).map_err(|fault| (fault, None))?;
+    let secret = find(view, owner, reference).map_err(|fault| (fault, None))?;
     let key = &secret.meta.key;
     usable(&secret).map_err(|message| {
         let before = secret.before.as_deref().and_then(|before| usable(before).ok());
@@ -142,7 +145,7 @@ pub fn holds_pair(secret: &Secret) -> bool {
 }
 
 /// The Secret behind a reference that is granted.
-fn find(view: &View<'_>, gateway: &ObjectKey, reference: &ObjectRef) -> Result<Arc<Secret>, Fault> {
+fn find(view: &View<'_>, owner: &ObjectKey, reference: &ObjectRef) -> Result<Arc<Secret>, Fault> {
     let invalid = |message: String| Fault::new("InvalidCertificateRef", message);
     if !reference.group.is_empty() || *reference.kind != *Kind::Secret.as_str() {
         return Err(invalid(format!(
@@ -151,7 +154,7 @@ fn find(view: &View<'_>, gateway: &ObjectKey, reference: &ObjectRef) -> Result<A
             reference.name
         )));
     }
-    let from = RefFrom { kind: Kind::Gateway, namespace: &gateway.namespace };
+    let from = RefFrom { kind: owner.kind, namespace: &owner.namespace };
     let found = resolve_ref(view, &from, reference.namespace.as_ref(), &reference.name);
     found.map(Granted::into_inner).map_err(|error| match error {
         RefError::NotPermitted { .. } => Fault::new("RefNotPermitted", error.to_string()),

@@ -22,13 +22,13 @@ pub enum Unit {
     Fleet(ObjectKey),
     /// How a Gateway validates clients.
     Frontend(ObjectKey),
-    /// A Gateway's certificates.
+    /// The certificates of a Gateway's or a ListenerSet's own listeners.
     Tls(ObjectKey),
     /// A BackendTLSPolicy.
     Policy(ObjectKey),
     /// A route's rules, the same for every parent.
     Route(ObjectKey),
-    /// A route (first) on a Gateway (second): which listeners, which hostnames.
+    /// A route (first) on a Gateway or ListenerSet (second): which listeners, which hostnames.
     Attach(ObjectKey, ObjectKey),
     /// A stream of a Gateway.
     Stream(ObjectKey, StreamKey),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Engine, Unit};
 use crate::{
-    model::{Object, ObjectKey},
+    model::{Kind, Object, ObjectKey},
     world::Read,
 };
 
@@ -19,10 +19,18 @@ impl Engine {
         Some(self.gateways.iter().any(uses))
     }
 
+    /// Whether a Gateway of ours takes a ListenerSet.
+    fn takes(&self, set: &ObjectKey) -> bool {
+        let Some(Object::ListenerSet(object)) = self.world.get(set) else { return false };
+        let out = object.gateway.as_ref().and_then(|gateway| self.state.listeners(gateway));
+        out.and_then(|out| out.sets.get(set)).is_some_and(|set| set.fault.is_none())
+    }
+
     /// Secrets and the like that objects of ours refer to, as far as they may: also those that do not exist (yet).
     pub fn referenced(&self) -> BTreeSet<ObjectKey> {
         // A Gateway of a foreign class is resolved no further than its own fields, but those may name Secrets.
         let counts = |unit: &Unit| match unit {
+            Unit::Tls(owner) if owner.kind == Kind::ListenerSet => self.takes(owner),
             Unit::Tls(gateway) => self.is_served(gateway),
             _ => true,
         };

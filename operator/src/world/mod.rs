@@ -22,6 +22,7 @@ pub struct World {
     objects: HashMap<ObjectKey, Object>,
     grants: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     slices: HashMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
+    sets: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     policies: HashMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
 }
 
@@ -64,6 +65,12 @@ impl World {
                 self.slices.entry(service.clone()).or_default().insert(key.clone());
                 touched.insert(Read::SlicesOf(service.0, service.1));
             }
+            Object::ListenerSet(set) => {
+                if let Some(gateway) = &set.gateway {
+                    self.sets.entry(gateway.clone()).or_default().insert(key.clone());
+                    touched.insert(Read::SetsOf(gateway.clone()));
+                }
+            }
             Object::BackendTlsPolicy(policy) => {
                 for (name, _) in policy.services() {
                     let service = (key.namespace.clone(), name.clone());
@@ -85,6 +92,12 @@ impl World {
                 let service = (key.namespace.clone(), slice.service.clone());
                 remove(&mut self.slices, &service, key);
                 touched.insert(Read::SlicesOf(service.0, service.1));
+            }
+            Object::ListenerSet(set) => {
+                if let Some(gateway) = &set.gateway {
+                    remove(&mut self.sets, gateway, key);
+                    touched.insert(Read::SetsOf(gateway.clone()));
+                }
             }
             Object::BackendTlsPolicy(policy) => {
                 for (name, _) in policy.services() {

@@ -16,6 +16,8 @@ pub enum Read {
     GrantsInto(Arc<str>),
     /// The EndpointSlices of a Service: namespace and name.
     SlicesOf(Arc<str>, Arc<str>),
+    /// The ListenerSets of a Gateway, and what they say.
+    SetsOf(ObjectKey),
     /// The BackendTLSPolicies about a Service: namespace and name.
     PoliciesOn(Arc<str>, Arc<str>),
     /// The output of an earlier unit.

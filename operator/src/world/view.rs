@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use super::{Read, World};
 use crate::model::{
-    BackendTlsPolicy, ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, Namespace, Object,
-    ObjectKey, ReferenceGrant, Route, Secret, Service,
+    BackendTlsPolicy, ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, ListenerSet,
+    Namespace, Object, ObjectKey, ReferenceGrant, Route, Secret, Service,
 };
 
 /// A view of the World that records every read of one unit.
@@ -53,6 +53,8 @@ impl<'w> View<'w> {
         gateway_class: GatewayClass -> GatewayClass,
         /// A Gateway.
         gateway: Gateway -> Gateway,
+        /// A ListenerSet.
+        listener_set: ListenerSet -> ListenerSet,
         /// A route of any kind.
         route: Route -> Route,
         /// A BackendTLSPolicy.
@@ -84,6 +86,19 @@ impl<'w> View<'w> {
             _ => None,
         })
         .collect()
+    }
+
+    /// The ListenerSets of a Gateway, the oldest first, then by namespace and name.
+    pub fn sets_of(&self, gateway: &ObjectKey) -> Vec<Arc<ListenerSet>> {
+        self.record(Read::SetsOf(gateway.clone()));
+        let keys = self.world.sets.get(gateway).into_iter().flatten();
+        let set = |key| match self.world.get(key) {
+            Some(Object::ListenerSet(set)) => Some(set.clone()),
+            _ => None,
+        };
+        let mut sets: Vec<_> = keys.filter_map(set).collect();
+        sets.sort_by_key(|set| set.meta.created);
+        sets
     }
 
     /// The BackendTLSPolicies about a Service, the oldest first, then by name.

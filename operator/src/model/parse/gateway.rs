@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::lift;
 use crate::model::{
-    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, ListenerSpec, Meta,
-    ObjectRef, ParametersRef, RouteKind, Selector, TlsMode, Validation,
+    Address, AllowedRoutes, From, Frontend, Gateway, GatewayClass, Infrastructure, Kind, ListenerSet,
+    ListenerSpec, Meta, ObjectKey, ObjectRef, ParametersRef, ParentRef, RouteKind, Selector, TlsMode,
+    Validation,
 };
 
 pub(super) fn gateway_class(meta: Meta, spec: &Value) -> Result<GatewayClass, String> {
@@ -43,7 +44,7 @@ struct RawTls {
     certificate_refs: Vec<ObjectRef>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct RawAllowed {
     namespaces: Option<RawFrom>,
     #[serde(default)]
@@ -97,6 +98,8 @@ pub(super) fn gateway(meta: Meta, spec: &Value) -> Result<Gateway, String> {
         #[serde(default)]
         listeners: Vec<RawListener>,
         #[serde(default)]
+        allowed_listeners: RawAllowed,
+        #[serde(default)]
         addresses: Vec<Address>,
         #[serde(default)]
         infrastructure: Infrastructure,
@@ -112,11 +115,41 @@ pub(super) fn gateway(meta: Meta, spec: &Value) -> Result<Gateway, String> {
         meta,
         class: raw.gateway_class_name,
         listeners: raw.listeners.into_iter().map(listener).collect(),
+        allowed_sets: raw.allowed_listeners.namespaces.and_then(|namespaces| namespaces.read(None)),
         addresses: raw.addresses,
         infrastructure: raw.infrastructure,
         frontend,
         client_certificate: raw.tls.backend.and_then(|backend| backend.client_certificate_ref),
     })
+}
+
+impl RawFrom {
+    fn read(self, default: Option<From>) -> Option<From> {
+        match self.from.as_deref() {
+            Some("All") => Some(From::All),
+            Some("Same") => Some(From::Same),
+            Some("Selector") => Some(From::Selector(self.selector.unwrap_or_default())),
+            _ => default,
+        }
+    }
+}
+
+pub(super) fn listener_set(meta: Meta, spec: &Value) -> Result<ListenerSet, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        parent_ref: ParentRef,
+        #[serde(default)]
+        listeners: Vec<RawListener>,
+    }
+    let raw: Raw = lift(spec)?;
+    let parent = raw.parent_ref;
+    let gateway =
+        (*parent.group == *Kind::Gateway.group() && *parent.kind == *Kind::Gateway.as_str()).then(|| {
+            let namespace = parent.namespace.unwrap_or_else(|| meta.key.namespace.clone());
+            ObjectKey::new(Kind::Gateway, namespace, parent.name)
+        });
+    Ok(ListenerSet { meta, gateway, listeners: raw.listeners.into_iter().map(listener).collect() })
 }
 
 fn listener(raw: RawListener) -> ListenerSpec {
@@ -125,11 +158,7 @@ fn listener(raw: RawListener) -> ListenerSpec {
         Some(text) => text.parse().map(Some),
     };
     let allowed = raw.allowed_routes.map_or_else(AllowedRoutes::default, |allowed| AllowedRoutes {
-        from: allowed.namespaces.map_or(From::Same, |namespaces| match namespaces.from.as_deref() {
-            Some("All") => From::All,
-            Some("Selector") => From::Selector(namespaces.selector.unwrap_or_default()),
-            _ => From::Same,
-        }),
+        from: allowed.namespaces.and_then(|one| one.read(Some(From::Same))).unwrap_or_default(),
         kinds: allowed.kinds,
     });
     let has_tls = raw.tls.is_some();

@@ -15,7 +15,7 @@ use crate::{
 
 /// Listeners of one port must be of one family and have distinct hostnames. Inside a Gateway nobody wins: all that are
 /// not distinct are rejected.
-pub(super) fn find_conflicts(listeners: &mut [ListenerOut]) {
+fn find_conflicts(listeners: &mut [ListenerOut]) {
     for indices in by_port(listeners).into_values() {
         let family = |index: &usize| listeners.get(*index).and_then(family_of);
         let families: BTreeSet<Family> = indices.iter().filter_map(family).collect();
@@ -40,6 +40,49 @@ pub(super) fn find_conflicts(listeners: &mut [ListenerOut]) {
     }
 }
 
+/// What the listeners of a Gateway and of its older ListenerSets have taken. They go first (ListenerSetSpec.listeners: the
+/// Gateway's own, then those of the oldest set).
+#[derive(Debug, Default)]
+pub(super) struct Taken(BTreeMap<(u16, Transport), (Family, Names)>);
+
+/// Hostnames, and the listeners that have them.
+type Names = BTreeMap<Option<Hostname>, Arc<str>>;
+
+impl Taken {
+    /// Rejects what others have taken, and then what is not distinct among the rest. The rest is taken.
+    pub(super) fn judge(&mut self, listeners: &mut [ListenerOut]) {
+        for listener in listeners.iter_mut().filter(|one| one.fault.is_none()) {
+            if let Some(fault) = self.conflict(listener) {
+                listener.fault = Some(fault);
+                listener.conflicted = true;
+            }
+        }
+        find_conflicts(listeners);
+        for listener in listeners.iter().filter(|one| one.fault.is_none()) {
+            let Some(family) = family_of(listener) else { continue };
+            let port = (listener.port, listener.transport());
+            let (_, names) = self.0.entry(port).or_insert_with(|| (family, Names::new()));
+            names.insert(listener.hostname.clone(), listener.label());
+        }
+    }
+
+    fn conflict(&self, listener: &ListenerOut) -> Option<Fault> {
+        let family = family_of(listener)?;
+        let (of, names) = self.0.get(&(listener.port, listener.transport()))?;
+        let any = names.values().next();
+        let (reason, elder, what) = if *of != family {
+            ("ProtocolConflict", any, "with another protocol")
+        } else if matches!(family, Family::Http | Family::Tls) {
+            ("HostnameConflict", names.get(&listener.hostname), "with the same hostname")
+        } else {
+            ("ProtocolConflict", any, "with the same protocol")
+        };
+        let message =
+            format!("port {} is used {what} by listener {}, which goes first", listener.port, elder?);
+        Some(Fault::new(reason, message))
+    }
+}
+
 /// Listeners without a fault of their own, by what they bind.
 fn by_port(listeners: &[ListenerOut]) -> BTreeMap<(u16, Transport), Vec<usize>> {
     let mut ports: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -55,10 +98,10 @@ fn family_of(listener: &ListenerOut) -> Option<Family> {
 
 fn reject(listeners: &mut [ListenerOut], indices: &[usize], reason: &'static str, what: &str) {
     let names: Vec<Arc<str>> =
-        indices.iter().filter_map(|index| listeners.get(*index)).map(|one| one.name.clone()).collect();
+        indices.iter().filter_map(|index| listeners.get(*index)).map(ListenerOut::label).collect();
     for index in indices {
         let Some(listener) = listeners.get_mut(*index) else { continue };
-        let others = enumerate(names.iter().filter(|name| **name != listener.name));
+        let others = enumerate(names.iter().filter(|name| **name != listener.label()));
         listener.conflicted = true;
         listener.fault = Some(Fault::new(
             reason,
@@ -86,7 +129,7 @@ pub(super) fn find_overlaps(listeners: &mut [ListenerOut]) {
             }
         }
     }
-    let names: Vec<Arc<str>> = listeners.iter().map(|one| one.name.clone()).collect();
+    let names: Vec<Arc<str>> = listeners.iter().map(ListenerOut::label).collect();
     for (index, others) in overlaps {
         let Some(listener) = listeners.get_mut(index) else { continue };
         listener.overlaps = others.iter().filter_map(|other| names.get(*other).cloned()).collect();

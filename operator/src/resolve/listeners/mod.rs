@@ -22,15 +22,17 @@ use super::{
     slot::{Slot, StreamName},
 };
 use crate::{
-    model::{From, Hostname, Kind, ObjectKey, RouteKind},
+    model::{From, Gateway, Hostname, Kind, ListenerSet, ObjectKey, RouteKind},
     world::{Read, View},
 };
 
 /// A listener after validation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerOut {
-    /// Its name.
+    /// Its name, unique in its owner.
     pub name: Arc<str>,
+    /// The ListenerSet that it is of; none is the Gateway itself.
+    pub set: Option<ObjectKey>,
     /// Its port.
     pub port: u16,
     /// What it speaks; none for a protocol that Portolan does not.
@@ -62,7 +64,29 @@ pub enum Serves {
     Stream(StreamName),
 }
 
+/// A ListenerSet of a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetOut {
+    /// metadata.generation.
+    pub generation: i64,
+    /// Why the Gateway does not take it.
+    pub fault: Option<Fault>,
+}
+
 impl ListenerOut {
+    /// Whose it is: the object that its namespaces, references and status are about.
+    pub(super) fn owner<'a>(&'a self, gateway: &'a ObjectKey) -> &'a ObjectKey {
+        self.set.as_ref().unwrap_or(gateway)
+    }
+
+    /// A name that no other listener of the Gateway has: that of a ListenerSet's holds two slashes.
+    pub fn label(&self) -> Arc<str> {
+        match &self.set {
+            None => self.name.clone(),
+            Some(set) => format!("{}/{}/{}", set.namespace, set.name, self.name).into(),
+        }
+    }
+
     /// The transport of its port.
     pub fn transport(&self) -> Transport {
         self.protocol.map_or(Transport::Tcp, Protocol::transport)
@@ -89,8 +113,10 @@ impl Serves {
 pub struct ListenersOut {
     /// metadata.generation.
     pub generation: i64,
-    /// Its listeners, in order.
+    /// Its listeners, in order, and those of its ListenerSets after them, in their precedence.
     pub listeners: Vec<ListenerOut>,
+    /// Its ListenerSets.
+    pub sets: BTreeMap<ObjectKey, SetOut>,
     /// The route tables.
     pub tables: BTreeMap<RouteTableName, Arc<RouteTable>>,
     /// Slots that exist whatever routes do: a listener's own hostname (404 or a closed connection: listener isolation),
@@ -132,6 +158,31 @@ impl ListenersOut {
     }
 }
 
+/// Why a Gateway does not take a ListenerSet (GatewaySpec.allowedListeners: without it, none).
+fn refused(view: &View<'_>, gateway: &Gateway, set: &ListenerSet) -> Option<Fault> {
+    let namespace = &set.meta.key.namespace;
+    let allowed = gateway.allowed_sets.as_ref();
+    if allowed.is_some_and(|from| from.allows(view, namespace, &gateway.meta.key.namespace)) {
+        return None;
+    }
+    let message = format!(
+        "{} takes no ListenerSets from namespace {namespace}: see its allowedListeners",
+        gateway.meta.key
+    );
+    Some(Fault::new("NotAllowed", message))
+}
+
+impl From {
+    /// Whether objects of a namespace are let in by one that is `own`.
+    pub(super) fn allows(&self, view: &View<'_>, namespace: &Arc<str>, own: &Arc<str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Same => namespace == own,
+            Self::Selector(selector) => selector.matches(&view.namespace_labels(namespace)),
+        }
+    }
+}
+
 /// Resolves [`Unit::Listeners`].
 pub(super) fn listeners(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<ListenersOut> {
     let gateway = view.gateway(key)?;
@@ -139,11 +190,24 @@ pub(super) fn listeners(view: &View<'_>, state: &State, key: &ObjectKey) -> Opti
     view.record(Read::Output(Unit::Class(class.clone())));
     state.class(&class)?;
     let mut listeners: Vec<ListenerOut> = gateway.listeners.iter().map(validate::validate).collect();
-    conflict::find_conflicts(&mut listeners);
+    let mut taken = conflict::Taken::default();
+    taken.judge(&mut listeners);
+    let mut sets = BTreeMap::new();
+    for set in view.sets_of(key) {
+        let fault = refused(view, &gateway, &set);
+        if fault.is_none() {
+            let of_set = |spec| ListenerOut { set: Some(set.meta.key.clone()), ..validate::validate(spec) };
+            let mut added: Vec<ListenerOut> = set.listeners.iter().map(of_set).collect();
+            taken.judge(&mut added);
+            listeners.append(&mut added);
+        }
+        sets.insert(set.meta.key.clone(), SetOut { generation: set.meta.generation, fault });
+    }
     conflict::find_overlaps(&mut listeners);
     let mut out = ListenersOut {
         generation: gateway.meta.generation,
         listeners,
+        sets,
         tables: BTreeMap::new(),
         slots: BTreeMap::new(),
         owners: BTreeMap::new(),

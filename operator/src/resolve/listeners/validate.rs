@@ -15,6 +15,7 @@ pub(super) fn validate(spec: &ListenerSpec) -> ListenerOut {
     let hostname = spec.hostname.clone().ok().flatten().filter(|_| named);
     ListenerOut {
         name: spec.name.clone(),
+        set: None,
         port: spec.port,
         protocol,
         hostname,

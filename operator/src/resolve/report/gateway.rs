@@ -3,7 +3,7 @@
 use super::{Condition, GatewayReport, Judge, ListenerReport, Programmed, Status};
 use crate::{
     model::ObjectKey,
-    resolve::{Engine, FleetPlan, Unit},
+    resolve::{Engine, FleetPlan, Output, Unit},
 };
 
 impl Engine {
@@ -11,8 +11,12 @@ impl Engine {
         let out = self.state.listeners(key)?;
         let plan = self.state.fleet(key)?;
         let judge = Judge(out.generation);
-        let (listeners, served): (Vec<_>, Vec<_>) =
-            out.listeners.iter().map(|one| self.listener_report(key, out, one, programmed)).unzip();
+        let (listeners, served): (Vec<_>, Vec<_>) = out
+            .listeners
+            .iter()
+            .filter(|one| one.set.is_none())
+            .map(|one| self.listener_report(key, out, one, programmed))
+            .unzip();
         let accepted = accepted(&judge, plan, &listeners);
         let (addresses, fault) = self.addresses(key, plan);
         let condition = if accepted.status == Status::False {
@@ -37,13 +41,14 @@ impl Engine {
             let good = ("ResolvedRefs", "tls.backend.clientCertificateRef can be used");
             conditions.push(judge.of("ResolvedRefs", client.as_ref().err(), good));
         }
-        Some(GatewayReport { addresses, conditions, listeners })
+        let attached_listener_sets = self.attached_sets(key, out);
+        Some(GatewayReport { addresses, conditions, listeners, attached_listener_sets })
     }
 
     /// The routes on a Gateway that use a Service as a backend. Looks at every unit: for rare questions.
     pub fn routes_using(&self, gateway: &ObjectKey, service: &ObjectKey) -> Vec<ObjectKey> {
-        let routes = self.state.outputs.keys().filter_map(|unit| match unit {
-            Unit::Attach(route, on) if on == gateway => Some(route),
+        let routes = self.state.outputs.iter().filter_map(|(unit, output)| match (unit, output) {
+            (Unit::Attach(route, _), Output::Attach(out)) if out.gateway == *gateway => Some(route),
             _ => None,
         });
         let uses = |route: &&ObjectKey| {

@@ -15,8 +15,9 @@ impl Engine {
         one: &ListenerOut,
         programmed: &Programmed,
     ) -> (ListenerReport, bool) {
-        let judge = Judge(out.generation);
-        let tls = self.state.tls(key).and_then(|tls| tls.listeners.get(&one.name));
+        let owner = one.owner(key);
+        let judge = Judge(out.sets.get(owner).map_or(out.generation, |set| set.generation));
+        let tls = self.state.tls(owner).and_then(|tls| tls.listeners.get(&one.name));
         let check = self
             .state
             .frontend(key)
@@ -54,7 +55,7 @@ impl Engine {
             conditions.push(judge.yes("OverlappingTLSConfig", "OverlappingHostnames", message));
         }
         conditions.extend(tls.and_then(|tls| expired(&judge, tls, self.state.now)));
-        let counts = self.effects.attached.get(key);
+        let counts = self.effects.attached.get(owner);
         let served = accepted.is_none() && certificate_fault.is_none();
         let report = ListenerReport {
             name: one.name.clone(),

@@ -13,6 +13,7 @@ mod gateway;
 mod listener;
 mod policy;
 mod route;
+mod set;
 
 /// True, False or Unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +62,8 @@ pub enum Report {
     Class(ClassReport),
     /// Of a Gateway.
     Gateway(GatewayReport),
+    /// Of a ListenerSet.
+    Set(SetReport),
     /// Of a route.
     Route(RouteReport),
     /// Of a policy.
@@ -86,9 +89,21 @@ pub struct FeatureReport {
 
 /// GatewayStatus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct GatewayReport {
     /// Addresses, without ports.
     pub addresses: Vec<AddressReport>,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// One per listener of the spec.
+    pub listeners: Vec<ListenerReport>,
+    /// ListenerSets that are accepted.
+    pub attached_listener_sets: usize,
+}
+
+/// ListenerSetStatus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SetReport {
     /// Conditions.
     pub conditions: Vec<Condition>,
     /// One per listener of the spec.
@@ -223,6 +238,10 @@ impl Engine {
         match self.world.get(key)? {
             Object::GatewayClass(_) => self.class_report(key).map(Report::Class),
             Object::Gateway(_) => self.gateway_report(key, &programmed(key, key)).map(Report::Gateway),
+            Object::ListenerSet(set) => {
+                let gateway = set.gateway.as_ref()?;
+                self.set_report(key, gateway, &programmed(gateway, gateway)).map(Report::Set)
+            }
             Object::BackendTlsPolicy(_) => self.policy_report(key).map(Report::Policy),
             Object::Route(_) => self.route_report(key, programmed).map(Report::Route),
             _ => None,

@@ -53,11 +53,10 @@ impl Engine {
             for unit in self.dependencies.readers(&read) {
                 let Unit::Route(key) = unit else { continue };
                 let Some(Object::Route(route)) = self.world.get(key) else { continue };
-                let attached = |gateway: &ObjectKey| {
-                    let attached = self.state.attach(key, gateway);
-                    attached.is_some_and(|out| out.parents.iter().any(|parent| parent.fault.is_none()))
-                };
-                gateways.extend(attach::gateways_of(route).into_iter().filter(attached));
+                let attached = attach::parents_of(route);
+                let attached = attached.iter().filter_map(|parent| self.state.attach(key, parent));
+                let accepted = attached.filter(|out| out.parents.iter().any(|one| one.fault.is_none()));
+                gateways.extend(accepted.map(|out| out.gateway.clone()));
             }
         }
         gateways

@@ -16,13 +16,13 @@ impl Engine {
         let out = self.state.route(key)?;
         let mut parents = Vec::new();
         for parent in &model.parents {
-            let Some(gateway) = attach::gateway_of(model, parent) else { continue };
-            let Some(attached) = self.state.attach(key, &gateway) else { continue };
+            let Some(object) = attach::parent_of(model, parent) else { continue };
+            let Some(attached) = self.state.attach(key, &object) else { continue };
             let Some(outcome) = attached.parents.iter().find(|outcome| outcome.parent == *parent) else {
                 continue;
             };
-            let conditions =
-                self.parent_conditions(out, key, outcome.fault.as_ref(), &|| programmed(key, &gateway));
+            let conditions = self
+                .parent_conditions(out, key, outcome.fault.as_ref(), &|| programmed(key, &attached.gateway));
             parents.push(ParentReport {
                 parent_ref: parent.clone(),
                 controller_name: CONTROLLER,

@@ -51,6 +51,7 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
             90 + index
         )));
     }
+    all.extend(sets());
     all.extend(objects(&certificate_secret("d", "b.example.com")));
     for kind in ["TLSRoute", "TCPRoute", "UDPRoute"] {
         for (name, created) in [("s1", 2020), ("s2", 2021)] {
@@ -91,6 +92,32 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
     ));
     let keys: std::collections::BTreeSet<_> = all.iter().map(|(key, _)| key.clone()).collect();
     all.extend(keys.into_iter().map(|key| (key, None)));
+    all
+}
+
+/// ListenerSets that come, go, move and conflict.
+fn sets() -> Vec<(ObjectKey, Option<Object>)> {
+    let mut all = Vec::new();
+    for (from, own) in [("All", "a"), ("None", "a"), ("Same", "b")] {
+        all.extend(objects(&format!(
+            "kind: Gateway\nmetadata: {{name: sets, namespace: default}}\nspec:\n  gatewayClassName: portolan\n  allowedListeners: {{namespaces: {{from: {from}}}}}\n  listeners: [{{name: own, port: 80, protocol: HTTP, hostname: {own}.example.com}}]"
+        )));
+    }
+    for (name, created) in [("ls1", 2020), ("ls2", 2021)] {
+        for (gateway, host, secret) in [("sets", "a", "c"), ("sets", "b", "d"), ("web", "b", "d")] {
+            all.extend(objects(&format!(
+                "kind: ListenerSet\nmetadata: {{name: {name}, namespace: default, creationTimestamp: '{created}-01-01T00:00:00Z'}}\nspec:\n  parentRef: {{name: {gateway}}}\n  listeners: [{{name: h, port: 80, protocol: HTTP, hostname: {host}.example.com}}, {{name: s, port: 443, protocol: HTTPS, hostname: {host}.example.com, tls: {{certificateRefs: [{{name: {secret}}}]}}}}]"
+            )));
+        }
+    }
+    for parents in [
+        "{name: sets}, {kind: ListenerSet, name: ls1}",
+        "{kind: ListenerSet, name: ls1}, {kind: ListenerSet, name: ls2, sectionName: s}",
+    ] {
+        all.extend(objects(&format!(
+            "kind: HTTPRoute\nmetadata: {{name: r3, namespace: default}}\nspec:\n  parentRefs: [{parents}]\n  rules: [{{backendRefs: [{{name: blue, port: 80}}]}}]"
+        )));
+    }
     all
 }
 

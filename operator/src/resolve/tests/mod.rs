@@ -15,6 +15,7 @@ mod listeners;
 mod policies;
 mod references;
 mod rules;
+mod sets;
 mod streams;
 mod tls;
 
