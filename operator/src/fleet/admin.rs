@@ -73,14 +73,13 @@ impl Admin {
         Ok(stats.get("control_plane.connected_state").map(|&value| value > 0))
     }
 
-    /// How many connections and UDP sessions clients hold open.
+    /// What clients hold open.
     ///
     /// # Errors
     /// Where it does not answer.
-    pub async fn open_connections(&self) -> Result<u64, AdminError> {
-        let filter =
-            "^listener\\..*\\.downstream_cx_active$|^udp\\..*sess_active$|^server\\.total_connections$";
-        Ok(open_connections(&self.stats(filter).await?))
+    pub async fn open(&self) -> Result<Open, AdminError> {
+        let filter = "^listener\\..*\\.downstream_cx_active$|^http\\..*\\.downstream_(cx|rq)_active$|^udp\\..*sess_active$|^server\\.total_connections$";
+        Ok(Open::of(&self.stats(filter).await?))
     }
 
     /// Fails health checks and asks clients to leave: `Connection: close` and GOAWAY with each answer. Listeners stay open.
@@ -107,6 +106,29 @@ fn figures(text: &str) -> BTreeMap<String, u64> {
             Some((name.to_owned(), value.trim().parse().ok()?))
         })
         .collect()
+}
+
+/// What clients hold open at a proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Connections and UDP sessions.
+    pub connections: u64,
+    /// Those of them that somebody waits on: all but HTTP connections without a request.
+    pub busy: u64,
+}
+
+impl Open {
+    fn of(stats: &BTreeMap<String, u64>) -> Self {
+        let connections = open_connections(stats);
+        let http = |end: &str| -> u64 {
+            let own = stats.iter().filter(|(name, _)| {
+                name.starts_with("http.") && !name.starts_with("http.admin.") && name.ends_with(end)
+            });
+            own.map(|(_, value)| *value).sum()
+        };
+        let idle = http(".downstream_cx_active").saturating_sub(http(".downstream_rq_active"));
+        Self { connections, busy: connections.saturating_sub(idle) }
+    }
 }
 
 /// Connections of all listeners but the admin's, and sessions of UDP proxies. `server.total_connections` stands in where
@@ -158,6 +180,20 @@ mod tests {
         assert_eq!(open_connections(&stats), 2 + 1 + 4);
         stats.retain(|name, _| !name.starts_with("listener.127") && !name.starts_with("listener.["));
         assert_eq!(open_connections(&stats), 77 + 4);
+    }
+
+    #[test]
+    fn an_http_connection_without_a_request_keeps_nobody() {
+        let open = |text: &str| Open::of(&figures(text));
+        let two = "listener.127.0.0.1_80.downstream_cx_active: 2\n";
+        let idle = "http.80.downstream_cx_active: 2\nhttp.80.downstream_rq_active: 0\n";
+        assert_eq!(open(&format!("{two}{idle}")), Open { connections: 2, busy: 0 });
+        let asking = "http.80.downstream_cx_active: 2\nhttp.80.downstream_rq_active: 1\n";
+        assert_eq!(open(&format!("{two}{asking}")), Open { connections: 2, busy: 1 });
+        // TCP connections are none of HTTP's; of many requests on one connection one is enough.
+        assert_eq!(open(two), Open { connections: 2, busy: 2 });
+        let many = "http.80.downstream_cx_active: 2\nhttp.80.downstream_rq_active: 9\nhttp.admin.downstream_cx_active: 1\n";
+        assert_eq!(open(&format!("{two}{many}")), Open { connections: 2, busy: 2 });
     }
 
     #[test]

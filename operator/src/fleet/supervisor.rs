@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::admin::Admin;
+use super::admin::{Admin, Open};
 use super::backoff::{Backoff, jitter};
 use super::files::{FileError, remove, write_json, write_private};
 use super::logs;
@@ -40,6 +40,10 @@ const PROBES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// How long connections may outlive their listener after a change of configuration; Envoy's own default. It bounds
 /// downloads and streams, not stops: [`ProxyConfig::drain_time`] does.
 const LISTENER_DRAIN: Duration = Duration::from_mins(10);
+
+/// So long after the last request, clients that hold idle HTTP connections are not waited for: they were not told to go,
+/// as HTTP/1.1 says that only with an answer, and would keep a pod for the whole drain time.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// How to run one Envoy.
 #[derive(Debug, Clone)]
@@ -312,10 +316,19 @@ impl Supervisor {
         let quiet = async {
             // Who sends traffic here may not know yet that we are going.
             tokio::time::sleep(self.config.min_drain_time).await;
+            let mut idle_since = None;
             loop {
-                match self.admin.open_connections().await {
-                    Ok(0) => return,
-                    Ok(open) => tracing::debug!(gateway = self.config.gateway, open, "draining"),
+                match self.admin.open().await {
+                    Ok(Open { connections: 0, .. }) => return,
+                    Ok(Open { busy: 0, .. }) => {
+                        if idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE {
+                            return;
+                        }
+                    }
+                    Ok(open) => {
+                        idle_since = None;
+                        tracing::debug!(gateway = self.config.gateway, ?open, "draining");
+                    }
                     Err(error) => tracing::debug!(gateway = self.config.gateway, %error, "draining"),
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
