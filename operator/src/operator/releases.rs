@@ -1,8 +1,10 @@
 //! Which release of the Gateway API a cluster has: what a GatewayClass says of it.
 
+use portolan_crds::names::GATEWAY_API_GROUP;
 use tokio::sync::watch;
 
 use crate::{
+    model::Kind,
     resolve::{Bundle, Channel, Environment, Provenance},
     runtime::Handle,
     source::kubernetes::{Release, Releases},
@@ -23,7 +25,14 @@ pub(super) async fn follow(mut releases: watch::Receiver<Releases>, handle: Hand
 pub(super) fn environment(releases: &Releases) -> Environment {
     let mut bundles: Vec<Bundle> = releases.values().flatten().map(bundle).collect();
     bundles.sort_by_key(|bundle| (bundle.supported(), bundle.version.clone()));
-    Environment { provenance: Provenance::Kubernetes, bundle: bundles.into_iter().next() }
+    // Before the first look at the CRDs nothing is known of any.
+    let kinds =
+        Kind::ALL.into_iter().filter(|kind| kind.group() == GATEWAY_API_GROUP && !releases.is_empty());
+    Environment {
+        provenance: Provenance::Kubernetes,
+        bundle: bundles.into_iter().next(),
+        absent: kinds.filter(|kind| !releases.contains_key(kind)).collect(),
+    }
 }
 
 fn bundle(release: &Release) -> Bundle {
@@ -34,7 +43,6 @@ fn bundle(release: &Release) -> Bundle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
 
     #[test]
     fn of_several_releases_the_one_that_promises_least_counts() {

@@ -1,12 +1,12 @@
 //! What the engine is told about the world outside the objects: where they come from, which API they follow, what time
 //! it is. All of it is given, nothing is asked: resolving stays pure.
 
-use std::{ops::Bound, sync::Arc};
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use portolan_crds::names::BUNDLE_VERSION;
 
 use super::{Engine, Resolved};
-use crate::world::Read;
+use crate::{model::Kind, world::Read};
 
 /// Where the objects come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,13 +69,15 @@ pub struct Environment {
     pub provenance: Provenance,
     /// Which release they follow; none when the CRDs do not say.
     pub bundle: Option<Bundle>,
+    /// Kinds of the Gateway API that nobody can make objects of here: not installed, or not in the version that is read.
+    pub absent: BTreeSet<Kind>,
 }
 
 impl Default for Environment {
     /// Files, which follow the release whose schemas are embedded.
     fn default() -> Self {
         let bundle = Bundle { version: BUNDLE_VERSION.into(), channel: Channel::Experimental };
-        Self { provenance: Provenance::Files, bundle: Some(bundle) }
+        Self { provenance: Provenance::Files, bundle: Some(bundle), absent: BTreeSet::new() }
     }
 }
 

@@ -6,6 +6,7 @@
 use portolan_crds::features as name;
 
 use super::{Bundle, Channel, Environment};
+use crate::model::Kind;
 
 /// A feature, and the CRDs that it needs.
 struct Feature {
@@ -88,9 +89,20 @@ pub(super) fn supported(environment: &Environment) -> Vec<&'static str> {
         let first = if channel == Channel::Experimental { Some(feature.since) } else { feature.standard };
         first.is_some_and(|first| first <= minor)
     };
-    let mut names: Vec<_> = FEATURES.iter().filter(has).map(|feature| feature.name).collect();
+    let absent = |feature: &&Feature| environment.absent.iter().any(|kind| needs(feature.name, *kind));
+    let here = FEATURES.iter().filter(has).filter(|feature| !absent(feature));
+    let mut names: Vec<_> = here.map(|feature| feature.name).collect();
     names.sort_unstable();
     names
+}
+
+/// Whether a feature is about objects of a kind: its name begins with that of the kind, except for what Gateways do.
+fn needs(feature: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::BackendTlsPolicy if feature == name::GATEWAY_BACKEND_CLIENT_CERTIFICATE => true,
+        Kind::GatewayClass | Kind::Gateway => false,
+        _ => feature.starts_with(kind.as_str()),
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +120,25 @@ mod tests {
         assert_eq!(all.len(), FEATURES.len());
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(all.iter().all(|one| name::ALL.contains(one)));
+    }
+
+    #[test]
+    fn features_follow_the_kinds_that_exist() {
+        let without = |kind| supported(&Environment { absent: [kind].into(), ..Environment::default() });
+        for (kind, gone) in [
+            (Kind::TcpRoute, name::TCP_ROUTE),
+            (Kind::UdpRoute, name::UDP_ROUTE),
+            (Kind::TlsRoute, name::TLS_ROUTE_MODE_MIXED),
+            (Kind::GrpcRoute, name::GRPC_ROUTE_NAMED_ROUTE_RULE),
+            (Kind::HttpRoute, name::HTTP_ROUTE_CORS),
+            (Kind::ListenerSet, name::LISTENER_SET),
+            (Kind::BackendTlsPolicy, name::BACKEND_TLS_POLICY_SAN_VALIDATION),
+            (Kind::BackendTlsPolicy, name::GATEWAY_BACKEND_CLIENT_CERTIFICATE),
+            (Kind::ReferenceGrant, name::REFERENCE_GRANT),
+        ] {
+            let left = without(kind);
+            assert!(!left.contains(&gone) && left.contains(&name::GATEWAY), "{kind}: {left:?}");
+        }
     }
 
     #[test]

@@ -90,7 +90,8 @@ fn a_class_lists_what_works_and_judges_the_crds() {
     let experimental = serde_json::json!({"name": "HTTPRouteDestinationPortMatching"});
     assert!(features(&rig).as_array().unwrap().contains(&experimental));
     let bundle = |version: &str| Some(Bundle { version: version.into(), channel: Channel::Standard });
-    let environment = |bundle| Environment { provenance: Provenance::Kubernetes, bundle };
+    let environment =
+        |bundle| Environment { provenance: Provenance::Kubernetes, bundle, ..Environment::default() };
     for (bundle, status, reason) in [
         (bundle("v1.6.3"), "True", "SupportedVersion"),
         (bundle("v1.4.0"), "False", "UnsupportedVersion"),

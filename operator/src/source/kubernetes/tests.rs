@@ -29,7 +29,8 @@ impl Drop for Source {
 
 fn source(twin: &Twin) -> Source {
     let metrics = Arc::new(Metrics::default());
-    let environment = Environment { provenance: Provenance::Kubernetes, bundle: None };
+    let environment =
+        Environment { provenance: Provenance::Kubernetes, bundle: None, ..Environment::default() };
     let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment).unwrap();
     let shutdown = CancellationToken::new();
     let (tasks, secrets) = (TaskTracker::new(), SecretAccess::Referenced);
