@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 const SYSTEM: &str = "portolan-system";
 /// How long pods may take to come and go.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 /// From created to Programmed, with images that are on the node (issue 4).
 const PROGRAMMED_WITHIN: Duration = Duration::from_secs(5);
 
