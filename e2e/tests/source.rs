@@ -27,7 +27,8 @@ struct Source {
 impl Source {
     fn start(client: &Client, secrets: SecretAccess) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let environment = Environment { provenance: Provenance::Kubernetes, bundle: None };
+        let environment =
+            Environment { provenance: Provenance::Kubernetes, bundle: None, ..Environment::default() };
         let (handle, _) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment).unwrap();
         let shutdown = CancellationToken::new();
         let kubernetes = kubernetes::start(client, secrets, &handle, metrics, &TaskTracker::new(), &shutdown);
