@@ -111,11 +111,13 @@ fn every_value_of_the_chart_does_what_it_says() {
     let deployment = &changed["Deployment portolan-system/portolan"]["spec"];
     let pod = &deployment["template"]["spec"];
     let container = &pod["containers"][0];
+    let variables = container["env"].as_array().unwrap();
+    let proxy_image = variables.iter().find(|it| it["name"] == "PORTOLAN_PROXY_IMAGE").unwrap();
     for (found, expected) in [
         (&deployment["replicas"], json!(3)),
         (&container["image"], json!("registry.example/operator:1.2.3")),
         (&container["imagePullPolicy"], json!("Always")),
-        (&container["env"][2]["value"], json!("registry.example/proxy:1.2.4")),
+        (&proxy_image["value"], json!("registry.example/proxy:1.2.4")),
         (&container["args"], json!(["operator", "--log=debug"])),
         (&container["resources"]["limits"]["memory"], json!("1Gi")),
         (&pod["imagePullSecrets"], json!([{"name": "registry"}])),
