@@ -233,14 +233,25 @@ async fn a_suspended_leader_writes_nothing_late() {
 
 /// The roles that reading needs, without those in `without`.
 fn reading(without: &str) -> String {
-    let kinds: Vec<&str> = ["gatewayclasses", "gateways", "httproutes", "grpcroutes", "referencegrants"]
-        .into_iter()
-        .filter(|kind| *kind != without)
-        .collect();
+    let kinds = [
+        "backendtlspolicies",
+        "gatewayclasses",
+        "gateways",
+        "grpcroutes",
+        "httproutes",
+        "listenersets",
+        "referencegrants",
+        "tcproutes",
+        "tlsroutes",
+        "udproutes",
+    ];
+    let kinds: Vec<&str> = kinds.into_iter().filter(|kind| *kind != without).collect();
     format!(
         r#"[
 {{"apiGroups": ["gateway.networking.k8s.io"], "resources": {kinds:?}, "verbs": ["list", "watch"]}},
+{{"apiGroups": ["portolan.dev"], "resources": ["fleetconfigs"], "verbs": ["list", "watch"]}},
 {{"apiGroups": [""], "resources": ["services", "namespaces", "configmaps"], "verbs": ["list", "watch"]}},
+{{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "update"]}},
 {{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}},
 {{"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["get", "list", "watch"]}},
 {{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}},

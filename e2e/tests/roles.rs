@@ -115,6 +115,13 @@ metadata: {{name: shop, namespace: default}}
 spec: {{ports: [{{port: 80}}]}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {{name: shop, namespace: default}}
+spec:
+  parentRef: {{name: web}}
+  listeners: [{{name: more, port: 8080, protocol: HTTP}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
 kind: BackendTLSPolicy
 metadata: {{name: shop, namespace: default}}
 spec:
@@ -229,6 +236,8 @@ async fn the_roles_allow_what_is_used_and_nothing_without_a_reason() {
     }
     let ask = async || objects.gateway_api("BackendTLSPolicy", "default", "shop").await.unwrap();
     until("the policy has a status", ask, |it| !it["status"]["ancestors"][0].is_null()).await;
+    let ask = async || objects.gateway_api("ListenerSet", "default", "shop").await.unwrap();
+    until("the listener set has a status", ask, |it| !it["status"]["conditions"][0].is_null()).await;
     the_life_of_a_fleet(&server, &objects).await;
     assert_eq!(replica.terminate().await, Some(0));
 
