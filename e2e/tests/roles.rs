@@ -17,12 +17,16 @@ const SYSTEM: &str = "portolan-system";
 
 /// What the roles allow and this test does not see, with the reason. A reason that is no longer needed fails the test.
 const UNSEEN: &[(&str, &str)] = &[
+    ("create .*", "server-side apply that makes an object needs it; the log calls it patch"),
+    ("update secrets", "authorities are replaced in their last year"),
+];
+
+/// What it sees in some runs and not in others, with the reason.
+const SOMETIMES: &[(&str, &str)] = &[
     (
         "get .*\\.gateway\\.networking\\.k8s\\.io",
         "an object is read again when the write of its status met another's",
     ),
-    ("create .*", "server-side apply that makes an object needs it; the log calls it patch"),
-    ("update secrets", "authorities are replaced in their last year"),
     ("patch events\\.events\\.k8s\\.io", "an event that comes again is counted on the first one"),
 ];
 
@@ -247,8 +251,11 @@ async fn the_roles_allow_what_is_used_and_nothing_without_a_reason() {
     assert!(refused.is_empty(), "the roles lack: {refused:?}");
     let unseen: Vec<&String> =
         allowed.iter().filter(|one| !asked.contains_key(*one) && is_resolved(one)).collect();
-    let reasons: Vec<regex::Regex> =
-        UNSEEN.iter().map(|(pattern, _)| regex::Regex::new(&format!("^(?:{pattern})$")).unwrap()).collect();
+    let reasons: Vec<regex::Regex> = UNSEEN
+        .iter()
+        .chain(SOMETIMES)
+        .map(|(pattern, _)| regex::Regex::new(&format!("^(?:{pattern})$")).unwrap())
+        .collect();
     let without: Vec<_> = unseen.iter().filter(|one| !reasons.iter().any(|it| it.is_match(one))).collect();
     assert!(without.is_empty(), "allowed, and not used: {without:#?}");
     for (reason, (pattern, why)) in reasons.iter().zip(UNSEEN) {
