@@ -303,9 +303,11 @@ async fn what_a_proxy_of_the_follower_acknowledges_is_programmed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_proxy_counts_wherever_it_is() {
     let (authorities, leader, follower) = two(&[route("a", "one")]).await;
-    let _here = leader.envoy(&authorities, None, View::new()).await;
+    // The follower's first: what is programmed then is so because of it, and the leader knows of it.
     let _there = follower.envoy(&authorities, None, View::new()).await;
     leader.until(&web(), "Programmed").await;
+    let mut here = leader.envoy(&authorities, None, View::new()).await;
+    here.wait_for(LIMIT, |view| table_has(view, "one")).await.unwrap();
     let both = "1 of 2 proxies have not acknowledged it yet";
     leader.apply(&route("a", "two"));
     let until = tokio::time::Instant::now() + LIMIT;
