@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
-use crate::core::{ConfigMap, EndpointSlice, Namespace, Secret, Service};
+use crate::core::{ClusterTrustBundle, ConfigMap, EndpointSlice, Namespace, Secret, Service};
 use crate::install;
 
 /// A kind's structural schema with what one needs to address it.
@@ -80,6 +80,15 @@ static SCHEMAS: LazyLock<BTreeMap<Key, Lazy>> = LazyLock::new(|| {
         (group, "EndpointSlice", "v1"),
         Box::new(move || from_type::<EndpointSlice>(group, "EndpointSlice", "endpointslices", true)),
     );
+    let group = "certificates.k8s.io";
+    // Its v1, of Kubernetes 1.37, has the same fields.
+    for version in ["v1", "v1beta1"] {
+        let build = move || Schema {
+            version,
+            ..from_type::<ClusterTrustBundle>(group, "ClusterTrustBundle", "clustertrustbundles", false)
+        };
+        add((group, "ClusterTrustBundle", version), Box::new(build));
+    }
     for crd in install::own() {
         for schema in from_own(&crd) {
             let key = (schema.group, schema.kind, schema.version);

@@ -32,8 +32,19 @@ async fn made() -> &'static Made {
     .await
 }
 
-const NAMES: [&str; 10] =
-    ["plain", "good", "misnamed", "distrusted", "system", "broken", "san", "uri", "san-other", "edited"];
+const NAMES: [&str; 11] = [
+    "plain",
+    "good",
+    "misnamed",
+    "distrusted",
+    "system",
+    "broken",
+    "san",
+    "uri",
+    "san-other",
+    "edited",
+    "bundle",
+];
 
 /// Services of one backend, each under a policy of its own.
 fn policies() -> String {
@@ -71,6 +82,10 @@ fn policies() -> String {
             "edited",
             "hostname: abc.example.com, caCertificateRefs: [{group: '', kind: ConfigMap, name: edited}]",
         ),
+        policy(
+            "bundle",
+            "hostname: abc.example.com, caCertificateRefs: [{group: certificates.k8s.io, kind: ClusterTrustBundle, name: 'example.com:ca:one'}]",
+        ),
         policy("strict", &format!("hostname: abc.example.com, {ca}")),
     ])
 }
@@ -91,6 +106,17 @@ spec:
 fn config_map(name: &str, certificate: &str) -> String {
     let text = serde_json::to_string(certificate).unwrap();
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{ca.crt: {text}}}\n")
+}
+
+fn trust_bundle(certificate: &str) -> String {
+    let text = serde_json::to_string(certificate).unwrap();
+    format!(
+        "apiVersion: certificates.k8s.io/v1
+kind: ClusterTrustBundle
+metadata: {{name: 'example.com:ca:one'}}
+spec: {{signerName: example.com/ca, trustBundle: {text}}}
+"
+    )
 }
 
 fn routes() -> String {
@@ -212,6 +238,23 @@ async fn new_authorities_are_taken_up() {
     assert_eq!(web.ask(&get("/edited")).await.short(), "503");
     world.write("edited.yaml", &config_map("edited", made().await.authority.certificate()));
     until("the backend is trusted", async || web.ask(&get("/edited")).await.short() == "blue").await;
+}
+
+#[tokio::test]
+async fn a_cluster_trust_bundle_is_trusted_while_it_is_there() {
+    let world = world().await;
+    let web = world.http("web", 80).await;
+    let bundle = get("/bundle");
+    assert_eq!(web.ask(&bundle).await.short(), "500");
+    world.write("bundle.yaml", &trust_bundle(made().await.stranger.certificate()));
+    until("the bundle is trusted, and the backend is a stranger to it", async || {
+        web.ask(&bundle).await.short() == "503"
+    })
+    .await;
+    world.write("bundle.yaml", &trust_bundle(made().await.authority.certificate()));
+    until("the new bundle is trusted", async || web.ask(&bundle).await.short() == "blue").await;
+    world.write("bundle.yaml", "");
+    until("the bundle is gone", async || web.ask(&bundle).await.short() == "500").await;
 }
 
 #[tokio::test]

@@ -132,6 +132,23 @@ fn is(object: &Value, type_: &str, status: &str) -> bool {
     })
 }
 
+/// Waits until a node forwards an address. Before, kube-proxy refuses it, and the kernel remembers the refused connection by its
+/// ports for two minutes, without a translation: a later one from the same port would be refused, whatever is there by then. So
+/// this asks from ports below those that the kernel gives to who asks for none.
+async fn reachable(address: SocketAddr) {
+    let mut ports = 20_000..30_000;
+    let ask = async || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let port = ports.next().unwrap();
+        let bound = socket.bind((std::net::Ipv4Addr::UNSPECIFIED, port).into());
+        match bound {
+            Ok(()) => socket.connect(address).await.map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    until("the address is forwarded", ask, Result::is_ok).await.unwrap();
+}
+
 async fn until<T: std::fmt::Debug>(
     what: &str,
     mut ask: impl AsyncFnMut() -> T,
@@ -168,6 +185,7 @@ async fn a_fleet_lives_and_no_request_is_lost() {
     let took = started.elapsed();
     assert!(took < PROGRAMMED_WITHIN, "from created to Programmed it took {took:?}");
     let address: IpAddr = gateway["status"]["addresses"][0]["value"].as_str().unwrap().parse().unwrap();
+    reachable(SocketAddr::new(address, 80)).await;
     let target = Target::http(SocketAddr::new(address, 80));
     let shop = Ask::get("shop.example.com", "/");
     let served = async || target.try_ask(&shop).await.map(|answer| answer.status).ok();

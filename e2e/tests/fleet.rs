@@ -20,7 +20,7 @@ use portolan::{
     fleet::{
         GatewayName,
         cluster::{
-            Applier, Connections, Fleet, FleetState, FleetTask, Installation, Owned, Settings, Wanted,
+            Applier, Connections, Fleet, FleetState, FleetTask, Front, Installation, Owned, Settings, Wanted,
             addresses::Address, fleet_name,
         },
     },
@@ -87,6 +87,7 @@ impl Rig {
             client,
             Arc::clone(&owned),
             Installation {
+                namespace: namespace.clone(),
                 proxy_image: "portolan.dev/portolan-proxy:dev".to_owned(),
                 xds_host: "portolan.portolan-system.svc".to_owned(),
                 xds_port: 18_000,
@@ -141,6 +142,7 @@ spec: {{gatewayClassName: portolan, listeners: [{{name: http, port: 80, protocol
             class: "portolan".into(),
             ports: [(80, Transport::Tcp)].into(),
             addresses: Vec::new(),
+            inside: None,
             labels: [("team".to_owned(), "apps".to_owned())].into(),
             annotations: BTreeMap::new(),
             settings: settings(config),
@@ -495,11 +497,11 @@ async fn each_static_address_of_a_load_balancer_has_a_service() {
     fleet.addresses = vec!["192.0.2.7".parse().unwrap(), "192.0.2.8".parse().unwrap()];
     rig.want(&fleet);
     let services = fleet.services();
-    for (name, address) in &services {
+    for Front { name, address, .. } in &services {
         let wanted = address.unwrap().to_string();
         rig.until("Service", name, "asks", |it| it["spec"]["loadBalancerIP"] == wanted).await;
     }
-    rig.assign(&services[1].0, "192.0.2.8").await;
+    rig.assign(&services[1].name, "192.0.2.8").await;
     let refused = |state: &FleetState| {
         state.addresses.refused.as_ref().is_some_and(|why| why.contains("192.0.2.7"))
             && state.addresses.assigned == [ip("192.0.2.8")]
@@ -507,9 +509,9 @@ async fn each_static_address_of_a_load_balancer_has_a_service() {
     rig.until_told(&fleet, "one had and one refused", refused).await;
     fleet.addresses.remove(0);
     rig.want(&fleet);
-    rig.until_gone("Service", &services[1].0).await;
-    rig.until("Service", &services[0].0, "asks", |it| it["spec"]["loadBalancerIP"] == "192.0.2.8").await;
-    rig.assign(&services[0].0, "192.0.2.8").await;
+    rig.until_gone("Service", &services[1].name).await;
+    rig.until("Service", &services[0].name, "asks", |it| it["spec"]["loadBalancerIP"] == "192.0.2.8").await;
+    rig.assign(&services[0].name, "192.0.2.8").await;
     rig.until_told(&fleet, "exactly the usable one", |state| {
         state.addresses.assigned == [ip("192.0.2.8")] && state.addresses.refused.is_none()
     })

@@ -141,7 +141,7 @@ async fn a_killed_standalone_attaches_again_resends_nothing_and_drops_nothing() 
     let [stream] = streams.as_slice() else { panic!("one proxy is connected: {streams:?}") };
     let types = stream["types"].as_object().unwrap();
     let resent = types.iter().map(|(kind, summary)| (kind.as_str(), summary["resources"].as_u64().unwrap()));
-    let expected = [("cds", 0), ("eds", 0), ("lds", 0), ("rds", 0), ("sds", 1)];
+    let expected = [("cds", 0), ("eds", 0), ("lds", 0), ("rds", 0), ("sds", 1), ("vhds", 0)];
     assert_eq!(resent.collect::<Vec<_>>(), expected, "only Secrets go out again (design.md §6): {stream}");
 
     // And it follows changes again.

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use portolan_e2e::apiserver::{ApiServer, Objects, Replica, Turn, crds, until};
+use portolan_e2e::{
+    apiserver::{ApiServer, Objects, Replica, Turn, crds, until},
+    echo::cert::Authority,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -317,4 +320,100 @@ async fn an_api_server_that_is_away_for_a_while_changes_nothing() {
     };
     until("the deletion is known", attached, |count| *count == 1).await;
     objects.clear(&namespace).await;
+}
+
+/// An operator that starts before its API server: it waits, says for what, and goes on by itself.
+#[tokio::test]
+async fn an_api_server_that_is_not_there_yet_is_waited_for() {
+    let (_turn, server) = (Turn::take().await, ApiServer::shared().await);
+    let objects = server.objects().await;
+    let namespace = objects.namespace("operator").await;
+    // Free a moment ago: nobody listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let replica = Replica::start(&server.kubeconfig_at(address), &namespace, "a");
+    let told = |answer: &Option<(u16, String)>| {
+        answer.as_ref().is_some_and(|(status, why)| {
+            *status == 503 && why.contains(&address.to_string()) && why.contains("Connection refused")
+        })
+    };
+    until("it says what it waits for", async || replica.ask("/readyz").await, told).await;
+    assert_eq!(
+        replica.ask("/healthz").await.map(|(status, _)| status),
+        Some(200),
+        "a restart would not help"
+    );
+    let logged = |log: &String| {
+        let tries = log.lines().filter(|line| line.contains("cannot be used yet"));
+        let clear = tries.filter(|line| line.contains(&address.to_string()) && line.contains("refused"));
+        clear.count() >= 2
+    };
+    until("it tries again", async || replica.log(), logged).await;
+    let _gate = server.gate_at(address).await;
+    let ready = |answer: &Option<(u16, String)>| answer.as_ref().is_some_and(|(status, _)| *status == 200);
+    until("it is ready", async || replica.ask("/readyz").await, ready).await;
+    replica.comes_to_lead().await;
+    assert_eq!(replica.terminate().await, Some(0));
+
+    // Who has waited enough ends it.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let replica = Replica::start(&server.kubeconfig_at(address), &namespace, "b");
+    until("it waits", async || replica.ask("/readyz").await, Option::is_some).await;
+    assert_eq!(replica.terminate().await, Some(0));
+}
+
+/// A BackendTLSPolicy about the Service `shop` with these authorities.
+fn policy(namespace: &str, bundle: &str) -> String {
+    format!(
+        r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: shop, namespace: {namespace}}}
+spec:
+  targetRefs: [{{group: '', kind: Service, name: shop}}]
+  validation:
+    hostname: shop.test
+    caCertificateRefs: [{{group: certificates.k8s.io, kind: ClusterTrustBundle, name: '{bundle}'}}]
+---
+"
+    )
+}
+
+fn trust_bundle(name: &str, authority: &Authority) -> String {
+    let pem = serde_json::to_string(authority.certificate()).unwrap();
+    format!(
+        "{{apiVersion: certificates.k8s.io/v1beta1, kind: ClusterTrustBundle, metadata: {{name: '{name}'}}, spec: {{trustBundle: {pem}}}}}\n---\n"
+    )
+}
+
+/// Waits until the policy `shop` says this of its references.
+async fn references_are(objects: &Objects, namespace: &str, condition: &str) {
+    let ask = async || objects.gateway_api("BackendTLSPolicy", namespace, "shop").await;
+    let good = |object: &Option<Value>| {
+        let ancestor = object.as_ref().map(|object| object["status"]["ancestors"][0].clone());
+        ancestor.is_some_and(|of| conditions(&of).iter().any(|it| it == condition))
+    };
+    until(condition, ask, good).await;
+}
+
+#[tokio::test]
+async fn cluster_trust_bundles_of_a_real_api_server_are_followed() {
+    let (_turn, server) = (Turn::take().await, ApiServer::shared().await);
+    let objects = server.objects().await;
+    let namespace = objects.namespace("bundles").await;
+    let _replica = Replica::ready(&server.configuration(), &namespace, "a").await;
+    objects.apply(&web(&namespace)).await;
+    objects.apply(&route(&namespace, "r", "shop")).await;
+    objects.apply(&policy(&namespace, &namespace)).await;
+    let class = has(&objects, "", "GatewayClass", &namespace, "Accepted=True Accepted").await;
+    let features = class["status"]["supportedFeatures"].as_array().unwrap();
+    assert!(features.contains(&json!({"name": "ClusterTrustBundle"})), "{features:?}");
+    references_are(&objects, &namespace, "ResolvedRefs=False InvalidCACertificateRef").await;
+    let bundle = trust_bundle(&namespace, &Authority::new("test").unwrap());
+    objects.apply(&bundle).await;
+    references_are(&objects, &namespace, "ResolvedRefs=True ResolvedRefs").await;
+    // One that is there in another version of itself is read anew: nothing but its content tells (it has no generation).
+    let before = trust_bundle(&namespace, &Authority::new("other").unwrap());
+    objects.apply(&before).await;
+    objects.delete(&bundle).await;
+    references_are(&objects, &namespace, "ResolvedRefs=False InvalidCACertificateRef").await;
 }

@@ -8,18 +8,12 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration}
 
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Secret, Service},
-};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use portolan::{
-    fleet::GatewayName,
-    identity::{AUTHORITY_SECRET, Authorities},
-};
+use portolan::{fleet::GatewayName, identity::Authorities};
 use portolan_e2e::apiserver::{ApiServer, Objects, Replica, Turn, until};
 use portolan_xds::{
     ads::client::{AdsClient, ClientOptions, Reject, View},
@@ -148,7 +142,7 @@ async fn proxy(
     });
     let channel = Endpoint::from_static("http://xds").connect_with_connector(connect).await.unwrap();
     let reject: Reject = Arc::new(move |kind, _: &str, body: &[u8]| {
-        let found = kind == ResourceType::RouteConfiguration
+        let found = kind == ResourceType::VirtualHost
             && body.windows(rejects.len()).any(|part| part == rejects.as_bytes());
         found.then(|| format!("cannot use {rejects}"))
     });
@@ -166,14 +160,6 @@ async fn proxy(
     client
 }
 
-async fn authorities(objects: &Objects, namespace: &str) -> Authorities {
-    let secrets: Api<Secret> = Api::namespaced(objects.client().clone(), namespace);
-    let secret = secrets.get(AUTHORITY_SECRET).await.unwrap();
-    let data: BTreeMap<String, Vec<u8>> =
-        secret.data.unwrap().into_iter().map(|(name, bytes)| (name, bytes.0)).collect();
-    Authorities::read(&data).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_writes_what_a_proxy_of_the_follower_made_of_it() {
     let (_turn, server) = (Turn::take().await, ApiServer::shared().await);
@@ -189,7 +175,7 @@ async fn the_leader_writes_what_a_proxy_of_the_follower_made_of_it() {
     fleet_serves(&objects, &namespace).await;
     has(&objects, &namespace, "HTTPRoute", "r", "Pending").await;
 
-    let authorities = authorities(&objects, &namespace).await;
+    let authorities = objects.authorities(&namespace).await;
     let to = follower.xds();
     let mut envoy = proxy(&authorities, &namespace, to, "/poison", View::new()).await;
     let before = has(&objects, &namespace, "Gateway", "web", "Programmed").await;
@@ -202,7 +188,7 @@ async fn the_leader_writes_what_a_proxy_of_the_follower_made_of_it() {
     assert!(rejected["message"].as_str().unwrap().contains("cannot use /poison"), "{rejected}");
     has(&objects, &namespace, "HTTPRoute", "good", "Programmed").await;
     let table_has = |view: &View, text: &str| {
-        let tables = view.get(&ResourceType::RouteConfiguration).into_iter().flat_map(BTreeMap::values);
+        let tables = view.get(&ResourceType::VirtualHost).into_iter().flat_map(BTreeMap::values);
         tables.flat_map(|held| held.body.windows(text.len())).any(|part| part == text.as_bytes())
     };
     envoy.wait_for(LIMIT, |view| table_has(view, "/other")).await.unwrap();

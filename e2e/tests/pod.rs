@@ -6,25 +6,18 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::{Child, Command},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use portolan::{
-    fleet::{
-        cluster::Identity,
-        status::{ProxyState, ProxyStatus},
-    },
+    fleet::status::{ProxyState, ProxyStatus},
     identity::Authorities,
 };
 use portolan_e2e::{
-    rig::{Ask, Target, binary},
+    rig::{Ask, Mounted, PodProxy, Target},
     stage::{HOST, Stage},
 };
-use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// An address that only these tests use.
@@ -52,89 +45,10 @@ fn free_port() -> u16 {
     TcpListener::bind((BIND, 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// A folder as the kubelet keeps it for a Secret: files are links through `..data`, which is replaced as a whole.
-struct Mounted(TempDir, u32);
-
-impl Mounted {
-    fn new(identity: &Identity) -> Self {
-        let mut mounted = Self(tempfile::tempdir().unwrap(), 0);
-        mounted.write(identity);
-        for file in ["tls.crt", "tls.key", "ca.crt"] {
-            symlink(Path::new("..data").join(file), mounted.0.path().join(file)).unwrap();
-        }
-        mounted
-    }
-
-    fn write(&mut self, identity: &Identity) {
-        self.1 += 1;
-        let name = format!("..turn-{}", self.1);
-        let folder = self.0.path().join(&name);
-        std::fs::create_dir(&folder).unwrap();
-        for (file, text) in [
-            ("tls.crt", &identity.certificate),
-            ("tls.key", &identity.key),
-            ("ca.crt", &identity.authorities),
-        ] {
-            std::fs::write(folder.join(file), text).unwrap();
-        }
-        let link = self.0.path().join("..data_tmp");
-        symlink(&name, &link).unwrap();
-        std::fs::rename(&link, self.0.path().join("..data")).unwrap();
-    }
-}
-
-/// `portolan proxy` as a pod runs it. Dropping it ends it and its Envoy.
-struct Proxy {
-    child: Child,
-    state: PathBuf,
-    pod: SocketAddr,
-    _folder: TempDir,
-}
-
-impl Proxy {
-    fn start(stage: &Stage, mounted: &Mounted, min_drain: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let written = folder.path().join("proxy");
-        let pod = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(binary::portolan())
-            .arg("proxy")
-            .arg("--gateway=apps/web")
-            .arg(format!("--xds-address={HOST}:{}", stage.address().port()))
-            .arg(format!("--identity={}", mounted.0.path().display()))
-            .arg(format!("--state-dir={}", written.display()))
-            .arg(format!("--pod-port={}", pod.port()))
-            .arg(format!("--min-drain-time={min_drain}"))
-            .args(["--drain-time=20", "--max-detached=0", "--concurrency=1"])
-            .env("PORTOLAN_POD_NAME", "web-1")
-            .env("PORTOLAN_MEMORY_LIMIT", "1073741824")
-            .env("PORTOLAN_ENVOY", binary::envoy())
-            .spawn()
-            .unwrap();
-        Self { child, state: written, pod, _folder: folder }
-    }
-
-    async fn get(&self, path: &str) -> (u16, String) {
-        match Target::http(self.pod).try_ask(&Ask::get("pod", path)).await {
-            Ok(answer) => (answer.status, String::from_utf8_lossy(&answer.body).into_owned()),
-            Err(_) => (0, String::new()),
-        }
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // A second signal ends it at once.
-            self.signal(rustix::process::Signal::TERM);
-            self.signal(rustix::process::Signal::TERM);
-            let _ = self.child.wait();
-        }
-    }
+/// Serves `apps/web` of a stage.
+fn start(stage: &Stage, mounted: &Mounted, min_drain: u32) -> PodProxy {
+    let xds = format!("{HOST}:{}", stage.address().port());
+    PodProxy::start("apps/web", &xds, mounted, &[&format!("--min-drain-time={min_drain}")])
 }
 
 async fn until<T: std::fmt::Debug>(
@@ -162,7 +76,7 @@ async fn a_pods_proxy_serves_its_gateway_and_shows_how_it_is() {
     let port = free_port();
     let stage = Stage::start(&MANIFESTS.replace("PORT", &port.to_string()), BIND.into()).await;
     let mounted = Mounted::new(&stage.identity("apps/web"));
-    let proxy = Proxy::start(&stage, &mounted, 0);
+    let proxy = start(&stage, &mounted, 0);
     until("ready", async || proxy.get("/ready").await, |(status, _)| *status == 200).await;
     assert_eq!(connected(&stage), ["web-1"]);
     let answer = Target::http(SocketAddr::new(BIND.into(), port)).ask(&Ask::get("any.test", "/")).await;
@@ -180,15 +94,15 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     let port = free_port();
     let mut stage = Stage::start(&MANIFESTS.replace("PORT", &port.to_string()), BIND.into()).await;
     let mut mounted = Mounted::new(&stage.identity("apps/web"));
-    let proxy = Proxy::start(&stage, &mounted, 0);
+    let proxy = start(&stage, &mounted, 0);
     until("ready", async || proxy.get("/ready").await, |(status, _)| *status == 200).await;
-    let before = ProxyStatus::read(&proxy.state).unwrap().unwrap();
+    let before = ProxyStatus::read(proxy.state()).unwrap().unwrap();
     // A control plane that neither shows nor accepts anything of before.
     let next = Authorities::new(Timestamp::now()).unwrap();
     stage.move_to(next).await;
     mounted.write(&stage.identity("apps/web"));
     until("connected again", async || connected(&stage), |nodes| nodes == &["web-1"]).await;
-    let after = ProxyStatus::read(&proxy.state).unwrap().unwrap();
+    let after = ProxyStatus::read(proxy.state()).unwrap().unwrap();
     assert_eq!((before.envoy, before.restarts), (after.envoy, after.restarts));
 }
 
@@ -197,7 +111,7 @@ async fn a_pod_that_ends_is_not_ready_at_once_and_serves_on_for_its_time() {
     let port = free_port();
     let stage = Stage::start(&MANIFESTS.replace("PORT", &port.to_string()), BIND.into()).await;
     let mounted = Mounted::new(&stage.identity("apps/web"));
-    let mut proxy = Proxy::start(&stage, &mounted, 2);
+    let mut proxy = start(&stage, &mounted, 2);
     until("ready", async || proxy.get("/ready").await, |(status, _)| *status == 200).await;
     let ended = Instant::now();
     proxy.signal(rustix::process::Signal::TERM);
@@ -210,10 +124,10 @@ async fn a_pod_that_ends_is_not_ready_at_once_and_serves_on_for_its_time() {
         assert_eq!(target.ask(&Ask::get("any.test", "/")).await.status, 302);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let gone = async || proxy.child.try_wait().unwrap();
+    let gone = async || proxy.ended();
     let status = until("ended", gone, Option::is_some).await.unwrap();
     assert!(status.success(), "{status}");
     assert!(ended.elapsed() >= Duration::from_secs(2), "{:?}", ended.elapsed());
-    let last = ProxyStatus::read(&proxy.state).unwrap().unwrap();
+    let last = ProxyStatus::read(proxy.state()).unwrap().unwrap();
     assert_eq!(last.state, ProxyState::Stopped);
 }

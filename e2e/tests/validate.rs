@@ -48,7 +48,7 @@ fn bootstrap(resources: &Value) -> Value {
         let config = filter["typed_config"].as_object_mut().unwrap();
         if let Some(rds) = config.remove("rds") {
             let name = rds["route_config_name"].as_str().unwrap();
-            config.insert("route_config".into(), all("rds")[name].clone());
+            config.insert("route_config".into(), with_hosts(all("rds")[name].clone(), &all("vhds")));
         }
     }
     let mut clusters: Vec<Value> = Vec::new();
@@ -67,7 +67,24 @@ fn bootstrap(resources: &Value) -> Value {
         "dynamic_resources": {"ads_config": {"api_type": "DELTA_GRPC", "transport_api_version": "V3",
             "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}]}},
         "static_resources": {"listeners": listeners, "clusters": clusters},
+        "layered_runtime": {"layers": [{"name": "portolan", "static_layer": runtime()}]},
     })
+}
+
+/// A RouteConfiguration with its virtual hosts inline.
+fn with_hosts(mut table: Value, hosts: &serde_json::Map<String, Value>) -> Value {
+    let prefix = format!("{}/", table["name"].as_str().unwrap());
+    let own = hosts
+        .iter()
+        .filter(|(name, _)| name.strip_prefix(&prefix).is_some_and(|domain| !domain.contains('/')));
+    table["virtual_hosts"] = own.map(|(_, host)| host.clone()).collect();
+    table.as_object_mut().unwrap().remove("vhds");
+    table
+}
+
+/// What our own bootstrap says, too (`portolan_xds::bootstrap`).
+fn runtime() -> Value {
+    json!({"re2.max_program_size.error_level": 4096})
 }
 
 /// A static cluster cannot wait for secrets, so it gets authorities inline and no certificate.

@@ -41,6 +41,8 @@ struct State {
     /// Matching requests get no answer.
     silences: Vec<String>,
     requests: Vec<String>,
+    /// In which version ClusterTrustBundles are served.
+    bundles: Option<&'static str>,
     /// Watches that are older end.
     epoch: u64,
 }
@@ -159,6 +161,11 @@ impl Twin {
         self.state().silences.push(part.to_owned());
     }
 
+    /// Serves ClusterTrustBundles in this version, or not at all: what an administrator's feature gate does.
+    pub(crate) fn serve_bundles(&self, version: Option<&'static str>) {
+        self.state().bundles = version;
+    }
+
     /// The requests so far that contain `part`.
     pub(crate) fn requests(&self, part: &str) -> Vec<String> {
         self.state().requests.iter().filter(|request| request.contains(part)).cloned().collect()
@@ -203,6 +210,9 @@ impl Twin {
 
     fn read(&self, path: &str, query: &BTreeMap<String, String>) -> Answer {
         let state = self.state();
+        if let Some(answer) = discovery(state.bundles, path) {
+            return answer;
+        }
         if let Some(object) = state.objects.get(path) {
             return success(object);
         }
@@ -347,6 +357,36 @@ fn identity(kind: Kind, namespace: &str, name: &str) -> Value {
         "apiVersion": resource.api_version, "kind": resource.kind,
         "metadata": {"name": name, "namespace": namespace},
     })
+}
+
+/// Discovery, as far as it is asked: certificates.k8s.io has other kinds in any case.
+fn discovery(bundles: Option<&str>, path: &str) -> Option<Answer> {
+    let group = Kind::ClusterTrustBundle.group();
+    let resource = |name: &str, kind: &str| json!({"name": name, "singularName": "", "namespaced": false, "kind": kind, "verbs": ["list", "watch"]});
+    let resources = |version: &str| {
+        let other =
+            (version == "v1").then(|| resource("certificatesigningrequests", "CertificateSigningRequest"));
+        let bundles =
+            (Some(version) == bundles).then(|| resource("clustertrustbundles", "ClusterTrustBundle"));
+        other.into_iter().chain(bundles).collect::<Vec<_>>()
+    };
+    if path == "/apis" {
+        let versions = ["v1", "v1beta1"].into_iter().filter(|version| !resources(version).is_empty());
+        let versions: Vec<_> = versions
+            .map(|version| json!({"version": version, "groupVersion": format!("{group}/{version}")}))
+            .collect();
+        return Some(success(&json!({
+            "kind": "APIGroupList", "apiVersion": "v1", "groups": [{"name": group, "versions": versions}],
+        })));
+    }
+    let version = path.strip_prefix(&format!("/apis/{group}/"))?;
+    if version.contains('/') {
+        return None;
+    }
+    Some(success(&json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{group}/{version}"),
+        "resources": resources(version),
+    })))
 }
 
 /// Where an object is.

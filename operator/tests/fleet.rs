@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use portolan::fleet::cluster::{Desired, Fleet, Identity, Installation, Settings, identity, objects};
+use portolan::fleet::cluster::{Desired, Fleet, Identity, Inside, Installation, Settings, identity, objects};
 use portolan_crds::fleet_config::FleetConfigSpec;
 use portolan_xds::ir::Transport;
 use serde::Deserialize;
@@ -27,12 +27,22 @@ struct Input {
     ports: Vec<String>,
     #[serde(default)]
     addresses: Vec<std::net::IpAddr>,
+    inside: Option<Within>,
     #[serde(default)]
     infrastructure: Infrastructure,
     #[serde(default)]
     class_config: FleetConfigSpec,
     #[serde(default)]
     config: FleetConfigSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Within {
+    #[serde(default)]
+    addresses: Vec<std::net::IpAddr>,
+    #[serde(default)]
+    only: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -61,11 +71,13 @@ fn run(input: &str) -> Vec<Desired> {
         class: "portolan".into(),
         ports: input.ports.iter().map(|text| port(text)).collect(),
         addresses: input.addresses,
+        inside: input.inside.map(|Within { addresses, only }| Inside { addresses, only }),
         labels: input.infrastructure.labels,
         annotations: input.infrastructure.annotations,
         settings: Settings::of(&input.config.over(&input.class_config).spec).unwrap(),
     };
     let installation = Installation {
+        namespace: "portolan-system".to_owned(),
         proxy_image: "portolan.dev/portolan-proxy:dev".to_owned(),
         xds_host: "portolan.portolan-system.svc".to_owned(),
         xds_port: 18_000,

@@ -38,9 +38,9 @@ enum Way {
 }
 
 impl Gate {
-    /// A relay to `upstream`.
-    pub(super) async fn open(upstream: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// A relay to `upstream`, at this address.
+    pub(super) async fn open(at: SocketAddr, upstream: String) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (open, way) = watch::channel(Way::Through);
         let connections = Arc::new(Mutex::new(CancellationToken::new()));

@@ -6,6 +6,7 @@
 // A failure of a test's own tools fails the test; clippy knows only the test functions themselves as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod front;
 mod gate;
 mod objects;
 mod replica;
@@ -13,6 +14,7 @@ mod turn;
 mod wait;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -23,8 +25,9 @@ use kube::{
 };
 use tokio::sync::OnceCell;
 
+pub use front::Front;
 pub use gate::Gate;
-pub use objects::Objects;
+pub use objects::{Objects, documents};
 pub use replica::Replica;
 pub use turn::Turn;
 pub use wait::{DEADLINE, until};
@@ -189,14 +192,31 @@ subjects: [{{kind: ServiceAccount, name: {name}, namespace: {namespace}}}]
 
     /// The same API server behind a network that can be broken, and the kubeconfig to reach it.
     pub async fn behind_a_gate(&self) -> (Gate, Kubeconfig) {
-        let mut kubeconfig = self.configuration();
-        let cluster = kubeconfig.clusters[0].cluster.as_mut().unwrap();
-        let server: http::Uri = cluster.server.as_ref().unwrap().parse().unwrap();
-        let gate = Gate::open(server.authority().unwrap().to_string()).await;
-        cluster.tls_server_name = Some(server.host().unwrap().to_owned());
-        cluster.server = Some(format!("https://{}", gate.address()));
+        let gate = self.gate_at("127.0.0.1:0".parse().unwrap()).await;
+        let kubeconfig = self.kubeconfig_at(gate.address());
         (gate, kubeconfig)
     }
+
+    /// A gate to it at an address of its own.
+    pub async fn gate_at(&self, address: SocketAddr) -> Gate {
+        let server = server_of(&self.configuration());
+        Gate::open(address, server.authority().unwrap().to_string()).await
+    }
+
+    /// The kubeconfig of its administrator, for a gate at this address.
+    pub fn kubeconfig_at(&self, address: SocketAddr) -> Kubeconfig {
+        let mut kubeconfig = self.configuration();
+        let server = server_of(&kubeconfig);
+        let cluster = kubeconfig.clusters[0].cluster.as_mut().unwrap();
+        cluster.tls_server_name = Some(server.host().unwrap().to_owned());
+        cluster.server = Some(format!("https://{address}"));
+        kubeconfig
+    }
+}
+
+/// Where an API server is.
+fn server_of(kubeconfig: &Kubeconfig) -> http::Uri {
+    kubeconfig.clusters[0].cluster.as_ref().unwrap().server.as_ref().unwrap().parse().unwrap()
 }
 
 /// A client with this kubeconfig.

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use portolan::identity::{AUTHORITY_SECRET, Authorities};
 use serde_json::{Value, json};
 
 use super::until;
@@ -83,6 +85,14 @@ impl Objects {
     /// A Gateway API object, and the same after a condition holds.
     pub async fn gateway_api(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         self.get(("gateway.networking.k8s.io/v1", kind, namespace, name)).await
+    }
+
+    /// What the operator of a namespace signs its proxies' certificates with.
+    pub async fn authorities(&self, namespace: &str) -> Authorities {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = secrets.get(AUTHORITY_SECRET).await.unwrap();
+        let data = secret.data.unwrap().into_iter().map(|(name, bytes)| (name, bytes.0)).collect();
+        Authorities::read(&data).unwrap()
     }
 
     /// All objects of a kind in a namespace.
@@ -186,7 +196,7 @@ impl Objects {
 }
 
 /// The documents of a YAML text.
-fn documents(yaml: &str) -> Vec<Value> {
+pub fn documents(yaml: &str) -> Vec<Value> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
     documents.into_iter().filter(|document| !document.is_null()).collect()

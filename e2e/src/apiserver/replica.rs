@@ -30,6 +30,11 @@ pub struct Replica {
 impl Replica {
     /// Starts one that asks for the Lease in this namespace.
     pub fn start(kubeconfig: &Kubeconfig, namespace: &str, name: &str) -> Self {
+        Self::start_with(kubeconfig, namespace, name, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(kubeconfig: &Kubeconfig, namespace: &str, name: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeconfig");
         std::fs::write(&path, serde_json::to_string(kubeconfig).unwrap()).unwrap();
@@ -45,6 +50,7 @@ impl Replica {
             .args(["--namespace", namespace, "--name", name, "--admin", &admin.to_string()])
             .args(["--xds", &xds.to_string(), "--peer-address", "127.0.0.1"])
             .args(["--log", "info,portolan=debug"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -56,10 +62,15 @@ impl Replica {
     /// Starts one and waits until it is ready.
     pub async fn ready(kubeconfig: &Kubeconfig, namespace: &str, name: &str) -> Self {
         let replica = Self::start(kubeconfig, namespace, name);
+        replica.comes_to_be_ready().await;
+        replica
+    }
+
+    /// Waits until it is ready.
+    pub async fn comes_to_be_ready(&self) {
         let ready =
             |answer: &Option<(u16, String)>| answer.as_ref().is_some_and(|(status, _)| *status == 200);
-        until("the operator is ready", async || replica.ask("/readyz").await, ready).await;
-        replica
+        until("the operator is ready", async || self.ask("/readyz").await, ready).await;
     }
 
     /// Where its proxies connect.

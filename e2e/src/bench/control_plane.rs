@@ -17,7 +17,10 @@ use portolan::fleet::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::RunError;
+use super::{
+    RunError,
+    process::{self, Memory},
+};
 
 /// The name of the thread that resolves and lowers.
 const CORE_THREAD: &str = "resolve";
@@ -39,15 +42,6 @@ pub(super) struct Cpu {
     pub(super) process: Duration,
     /// By the thread that resolves, lowers and encodes.
     pub(super) core: Duration,
-}
-
-/// Resident memory in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Memory {
-    /// Now.
-    pub(super) resident: u64,
-    /// The most there ever was.
-    pub(super) peak: u64,
 }
 
 impl ControlPlane {
@@ -106,33 +100,15 @@ impl ControlPlane {
 
     /// CPU time so far, of the threads that live.
     pub(super) fn cpu(&self) -> io::Result<Cpu> {
-        let tasks = Path::new("/proc").join(self.child.id().to_string()).join("task");
-        let (mut process, mut core) = (Duration::ZERO, None);
-        for thread in fs::read_dir(tasks)? {
-            let thread = thread?.path();
-            let read = |file: &str| fs::read_to_string(thread.join(file));
-            // A thread may end while it is looked at.
-            let (Ok(name), Ok(schedstat)) = (read("comm"), read("schedstat")) else { continue };
-            let nanos = schedstat.split(' ').next().and_then(|text| text.parse().ok());
-            let spent = Duration::from_nanos(nanos.ok_or_else(|| unexpected("time in schedstat"))?);
-            process += spent;
-            if name.trim() == CORE_THREAD {
-                core = Some(spent);
-            }
-        }
-        let core = core.ok_or_else(|| unexpected("thread that resolves"))?;
-        Ok(Cpu { process, core })
+        let threads = process::threads(self.child.id())?;
+        let core = threads.iter().find(|(name, _)| name == CORE_THREAD).map(|(_, spent)| *spent);
+        let core = core.ok_or_else(|| process::unexpected("thread that resolves"))?;
+        Ok(Cpu { process: threads.iter().map(|(_, spent)| *spent).sum(), core })
     }
 
     /// Resident memory.
     pub(super) fn memory(&self) -> io::Result<Memory> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kib = |field: &str| -> io::Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(field));
-            let number = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
-            number.map(|kib| kib * 1024).ok_or_else(|| unexpected(field))
-        };
-        Ok(Memory { resident: kib("VmRSS:")?, peak: kib("VmHWM:")? })
+        process::memory(self.child.id())
     }
 
     /// The sum and the count of one of its histograms.
@@ -173,8 +149,4 @@ impl Drop for ControlPlane {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn unexpected(what: &str) -> io::Error {
-    io::Error::other(format!("/proc shows no {what}"))
 }

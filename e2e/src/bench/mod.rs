@@ -5,9 +5,11 @@
 //! carries the change has been read and decoded here. Envoy's own time to apply it is not in them. Every run ends by
 //! itself, in bounded time.
 
+pub mod cluster;
 mod control_plane;
 mod figures;
 mod folder;
+mod process;
 mod run;
 
 pub use figures::{Figure, Summary};

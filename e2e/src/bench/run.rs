@@ -10,7 +10,7 @@ use portolan_xds::{
     ads::client::{AdsClient, ClientOptions, Received, StreamEnded},
     store::ResourceType,
 };
-use portolan_xds_proto::envoy::config::route::v3::RouteConfiguration;
+use portolan_xds_proto::envoy::config::route::v3::VirtualHost;
 use prost::Message as _;
 
 use super::{
@@ -64,7 +64,7 @@ pub enum RunError {
         of: String,
     },
     /// What came cannot be read.
-    #[error("not a RouteConfiguration: {0}")]
+    #[error("not a virtual host: {0}")]
     Decode(#[from] prost::DecodeError),
 }
 
@@ -216,7 +216,7 @@ impl Probe {
                     listeners += names.len();
                     self.client.subscribe(ResourceType::RouteConfiguration, &["default/web/80"]);
                 }
-                Some(ResourceType::RouteConfiguration) => routes = count_routes(&received)?,
+                Some(ResourceType::VirtualHost) => routes += count_routes(&received)?,
                 _ => {}
             }
         }
@@ -257,11 +257,7 @@ fn bodies(received: &Received) -> impl Iterator<Item = &[u8]> {
 fn count_routes(received: &Received) -> Result<usize, RunError> {
     let mut count = 0;
     for body in bodies(received) {
-        count += RouteConfiguration::decode(body)?
-            .virtual_hosts
-            .iter()
-            .map(|host| host.routes.len())
-            .sum::<usize>();
+        count += VirtualHost::decode(body)?.routes.len();
     }
     Ok(count)
 }

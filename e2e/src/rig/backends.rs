@@ -3,7 +3,7 @@
 //! They live on threads of their own: a world may be shared by tests, and a backend must outlive the one that started it.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
@@ -15,6 +15,7 @@ use crate::echo::{ANY_LOOPBACK, Echo, EchoConfig, TlsConfig};
 /// Running echo backends.
 #[derive(Debug)]
 pub struct Backends {
+    ip: IpAddr,
     runtime: Option<Runtime>,
     running: Mutex<BTreeMap<String, Arc<Echo>>>,
     /// Certificates of backends that speak TLS.
@@ -23,13 +24,18 @@ pub struct Backends {
 
 impl Default for Backends {
     fn default() -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("echo").enable_all().build();
-        let folder = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
-        Self { runtime: Some(runtime.unwrap()), running: Mutex::default(), folder }
+        Self::at(ANY_LOOPBACK.ip())
     }
 }
 
 impl Backends {
+    /// That listen on another address than loopback's.
+    pub fn at(ip: IpAddr) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("echo").enable_all().build();
+        let folder = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
+        Self { ip, runtime: Some(runtime.unwrap()), running: Mutex::default(), folder }
+    }
+
     /// Starts a backend, or another one in its place. It answers HTTP, TCP and UDP.
     pub fn start(&self, name: &str) -> SocketAddr {
         self.run(name, None)
@@ -43,7 +49,7 @@ impl Backends {
             path
         };
         let tls = TlsConfig {
-            address: ANY_LOOPBACK,
+            address: SocketAddr::new(self.ip, 0),
             certificate: write("certificate", &pair.certificate),
             key: write("key", &pair.key),
             client_ca: client_authority.map(|authority| write("clients", authority)),
@@ -53,8 +59,8 @@ impl Backends {
 
     fn run(&self, name: &str, tls: Option<TlsConfig>) -> SocketAddr {
         let runtime = self.runtime.as_ref().expect("not dropped");
-        let config =
-            EchoConfig { tls, tcp: Some(ANY_LOOPBACK), udp: Some(ANY_LOOPBACK), ..EchoConfig::http(name) };
+        let any = Some(SocketAddr::new(self.ip, 0));
+        let config = EchoConfig { http: any, tls, tcp: any, udp: any, ..EchoConfig::http(name) };
         // Blocks a thread of its own: the caller may be inside another runtime.
         let echo = std::thread::scope(|scope| {
             scope.spawn(|| runtime.block_on(Echo::start(config))).join().unwrap().unwrap()

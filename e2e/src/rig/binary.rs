@@ -29,9 +29,11 @@ pub fn portolan() -> &'static Path {
 
 /// A binary that cargo built for the same profile.
 pub(super) fn beside(name: &str) -> PathBuf {
-    // <target>/<profile>/deps/<test>-<hash>
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).expect("a test lies in cargo's target folder").join(name)
+    // A test is <target>/<profile>/deps/<test>-<hash>, a binary <target>/<profile>/<name>.
+    let this = std::env::current_exe().unwrap();
+    let folder = this.parent().expect("a program lies in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().expect("cargo's folder") } else { folder };
+    profile.join(name)
 }
 
 /// Why the binary cannot be used as it is, by the list of its sources that cargo writes beside it.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -39,6 +39,9 @@ pub enum ClientError {
     /// The connection broke, or what came is not HTTP.
     #[error("{}", chain(.0))]
     Http(#[from] hyper::Error),
+    /// The connection was closed before anything of the request was sent: it may be asked again on another one.
+    #[error("not sent: {}", chain(.0))]
+    Unsent(hyper::Error),
     /// Nothing came.
     #[error("no answer within {LIMIT:?}")]
     Late,
@@ -148,6 +151,13 @@ impl Target {
     }
 }
 
+/// A request that comes back was not sent.
+fn lost(mut error: TrySendError<Request<Full<Bytes>>>) -> ClientError {
+    let unsent = error.take_message().is_some();
+    let error = error.into_error();
+    if unsent { ClientError::Unsent(error) } else { ClientError::Http(error) }
+}
+
 #[derive(Debug)]
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
@@ -176,12 +186,12 @@ impl Connection {
         let started = Instant::now();
         let response = match &mut self.sender {
             Sender::Http1(sender) => {
-                sender.ready().await?;
-                sender.send_request(ask.request(None)).await?
+                sender.ready().await.map_err(ClientError::Unsent)?;
+                sender.try_send_request(ask.request(None)).await.map_err(lost)?
             }
             Sender::Http2(sender) => {
-                sender.ready().await?;
-                sender.send_request(ask.request(Some(self.scheme))).await?
+                sender.ready().await.map_err(ClientError::Unsent)?;
+                sender.try_send_request(ask.request(Some(self.scheme))).await.map_err(lost)?
             }
         };
         let (head, body) = response.into_parts();

@@ -8,6 +8,7 @@
 // A failure of a test's own tools fails the test; clippy knows only the test functions themselves as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+pub mod authorizer;
 pub mod backends;
 pub mod binary;
 pub mod client;
@@ -15,6 +16,7 @@ pub mod grpc;
 pub mod keeper;
 pub mod load;
 pub mod manifest;
+pub mod pod;
 pub mod processes;
 pub mod shared;
 pub mod socket;
@@ -25,8 +27,10 @@ mod tls;
 pub mod websocket;
 pub mod world;
 
+pub use authorizer::Authorizer;
 pub use client::{Answer, Ask, Connection, Target};
-pub use load::{Lane, Load};
+pub use load::{Lane, Load, Report};
+pub use pod::{Mounted, PodProxy};
 pub use shared::Shared;
 pub use status::{Condition, Status};
 pub use stream::{Session, Stream};

@@ -63,6 +63,7 @@ fn peer_address(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn operator(args: OperatorArgs) -> io::Result<bool> {
     args.logs.start();
     let installation = Installation {
+        namespace: args.namespace.clone(),
         proxy_image: args.proxy_image,
         xds_host: args.xds_host.unwrap_or_else(|| format!("portolan.{}.svc", args.namespace)),
         xds_port: args.xds_port,

@@ -47,8 +47,11 @@ pub enum Filter {
         /// Group, kind and name.
         extension_ref: serde_json::Value,
     },
-    /// External authorization (GEP-1494, experimental); not supported yet.
-    ExternalAuth {},
+    /// External authorization (GEP-1494, experimental).
+    ExternalAuth {
+        /// Who is asked, and how.
+        external_auth: AuthFilter,
+    },
 }
 
 /// A filter of a backendRef. The same shapes.
@@ -159,4 +162,51 @@ pub struct CorsFilter {
     pub expose_headers: Vec<Arc<str>>,
     /// Seconds, 5 by default.
     pub max_age: Option<u64>,
+}
+
+/// HTTPExternalAuthFilter.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthFilter {
+    /// `GRPC` or `HTTP`.
+    pub protocol: Arc<str>,
+    /// Who is asked.
+    pub backend_ref: BackendRef,
+    /// How much of a body is sent along.
+    #[serde(default)]
+    pub forward_body: ForwardBody,
+    /// For `GRPC`.
+    #[serde(default)]
+    pub grpc: GrpcAuth,
+    /// For `HTTP`.
+    #[serde(default)]
+    pub http: HttpAuth,
+}
+
+/// ForwardBodyConfig.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ForwardBody {
+    /// Bytes; 0 sends none.
+    pub max_size: Option<u32>,
+}
+
+/// GRPCAuthConfig.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GrpcAuth {
+    /// Request headers that are sent; empty means all.
+    pub allowed_headers: Vec<Arc<str>>,
+}
+
+/// HTTPAuthConfig.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpAuth {
+    /// What is put before the path.
+    pub path: Arc<str>,
+    /// Request headers that are sent, too.
+    pub allowed_headers: Vec<Arc<str>>,
+    /// Headers of the answer that the backend gets; empty means all.
+    pub allowed_response_headers: Vec<Arc<str>>,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hostname, InvalidHostname, Meta, ObjectKey, ObjectRef, ParametersRef, Selector};
+use super::{Filter, Hostname, InvalidHostname, Meta, ObjectKey, ObjectRef, ParametersRef, Selector};
 
 /// A GatewayClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,16 @@ pub struct Address {
     pub value: Option<Arc<str>>,
     /// From where it should be reachable (experimental).
     pub routability: Option<Arc<str>>,
+}
+
+impl Address {
+    /// The `routability` of an address that can be reached inside the cluster only (AddressRoutability).
+    pub const CLUSTER: &'static str = "Cluster";
+
+    /// Whether it is to be reachable inside the cluster only.
+    pub fn inside(&self) -> bool {
+        self.routability.as_deref() == Some(Self::CLUSTER)
+    }
 }
 
 fn ip_address() -> Arc<str> {
@@ -124,8 +134,9 @@ pub struct ListenerSpec {
     pub certificates: Vec<ObjectRef>,
     /// Whether `tls` is set at all.
     pub has_tls: bool,
-    /// Whether `filters` is set (GatewayListenerFilters, experimental); not supported yet.
-    pub has_filters: bool,
+    /// filters.requests: what happens to a request before a route is picked (GEP-5224, experimental), or why it cannot be
+    /// read.
+    pub filters: Result<Vec<Filter>, String>,
     /// allowedRoutes.
     pub allowed: AllowedRoutes,
 }

@@ -41,6 +41,8 @@ pub enum Kind {
     Secret,
     /// core ConfigMap.
     ConfigMap,
+    /// certificates.k8s.io ClusterTrustBundle, cluster-scoped.
+    ClusterTrustBundle,
     /// core Namespace, cluster-scoped.
     Namespace,
     /// portolan.dev FleetConfig.
@@ -49,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::ListenerSet,
@@ -64,6 +66,7 @@ impl Kind {
         Self::EndpointSlice,
         Self::Secret,
         Self::ConfigMap,
+        Self::ClusterTrustBundle,
         Self::Namespace,
         Self::FleetConfig,
     ];
@@ -85,6 +88,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
+            Self::ClusterTrustBundle => "ClusterTrustBundle",
             Self::Namespace => "Namespace",
             Self::FleetConfig => "FleetConfig",
         }
@@ -99,6 +103,7 @@ impl Kind {
     pub fn group(self) -> &'static str {
         match self {
             Self::EndpointSlice => "discovery.k8s.io",
+            Self::ClusterTrustBundle => "certificates.k8s.io",
             Self::FleetConfig => "portolan.dev",
             Self::Service | Self::Secret | Self::ConfigMap | Self::Namespace => "",
             _ => "gateway.networking.k8s.io",
@@ -107,7 +112,7 @@ impl Kind {
 
     /// Whether objects of this kind live outside namespaces.
     pub fn cluster_scoped(self) -> bool {
-        matches!(self, Self::GatewayClass | Self::Namespace)
+        matches!(self, Self::GatewayClass | Self::ClusterTrustBundle | Self::Namespace)
     }
 
     /// Whether an API server is better asked for those objects that are referred to than for all there are.

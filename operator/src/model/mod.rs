@@ -20,11 +20,12 @@ mod route;
 mod secret;
 mod service;
 mod time;
+mod trust_bundle;
 
 pub use config_map::ConfigMap;
 pub use filter::{
-    BackendFilter, CorsFilter, Filter, FractionSpec, Header, HeaderModifier, MirrorFilter, PathModifier,
-    RedirectFilter, RewriteFilter,
+    AuthFilter, BackendFilter, CorsFilter, Filter, ForwardBody, FractionSpec, GrpcAuth, Header,
+    HeaderModifier, HttpAuth, MirrorFilter, PathModifier, RedirectFilter, RewriteFilter,
 };
 pub use fleet_config::FleetConfig;
 pub use gateway::{
@@ -39,10 +40,13 @@ pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact,
 pub use parse::{ParseError, parse};
 pub use policy::{BackendTlsPolicy, BackendValidation, PolicyTarget, SubjectAltName};
 pub use reference::{BackendRef, ObjectRef, ParametersRef, ParentRef};
-pub use route::{Route, RouteMatches, Rule, RuleRetry, WeightedRef};
+pub use route::{
+    Route, RouteMatches, Rule, RuleRetry, SessionCookie, SessionHeader, SessionPersistence, WeightedRef,
+};
 pub use secret::Secret;
 pub use service::{EndpointSlice, Service, ServicePort};
 pub use time::{InvalidDuration, parse_duration};
+pub use trust_bundle::{ClusterTrustBundle, check_authorities};
 
 use std::sync::Arc;
 
@@ -69,6 +73,8 @@ pub enum Object {
     Secret(Arc<Secret>),
     /// ConfigMap.
     ConfigMap(Arc<ConfigMap>),
+    /// ClusterTrustBundle.
+    ClusterTrustBundle(Arc<ClusterTrustBundle>),
     /// Namespace.
     Namespace(Arc<Namespace>),
     /// FleetConfig.
@@ -89,6 +95,7 @@ macro_rules! of_every_kind {
             Self::EndpointSlice($object) => $expression,
             Self::Secret($object) => $expression,
             Self::ConfigMap($object) => $expression,
+            Self::ClusterTrustBundle($object) => $expression,
             Self::Namespace($object) => $expression,
             Self::FleetConfig($object) => $expression,
         }

@@ -12,9 +12,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{
-    BackendTlsPolicy, BackendValidation, ConfigMap, EndpointSlice, FleetConfig, GrantFrom, GrantTo,
-    GrpcMethod, HttpMatch, Kind, Meta, Namespace, Object, ObjectKey, ParentRef, PolicyTarget, ReferenceGrant,
-    Route, RouteMatches, Rule, Secret, Service, ServicePort,
+    BackendTlsPolicy, BackendValidation, ClusterTrustBundle, ConfigMap, EndpointSlice, FleetConfig,
+    GrantFrom, GrantTo, GrpcMethod, HttpMatch, Kind, Meta, Namespace, Object, ObjectKey, ParentRef,
+    PolicyTarget, ReferenceGrant, Route, RouteMatches, Rule, Secret, Service, ServicePort,
     route::{RawRule, RawTimeouts},
 };
 
@@ -81,6 +81,7 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
         Kind::EndpointSlice => slice(meta, &raw, json).map(|v| Object::EndpointSlice(Arc::new(v))),
         Kind::Secret => secret(meta, json).map(|v| Object::Secret(Arc::new(v))),
         Kind::ConfigMap => config_map(meta, json).map(|v| Object::ConfigMap(Arc::new(v))),
+        Kind::ClusterTrustBundle => trust_bundle(meta, spec).map(|v| Object::ClusterTrustBundle(Arc::new(v))),
         Kind::Namespace => {
             let mut labels = raw.labels.clone().unwrap_or_default();
             labels.insert(super::labels::NAME_LABEL.into(), raw.name.clone());
@@ -141,7 +142,7 @@ fn rule<M: Default>(raw: RawRule<M>, wrap: impl FnOnce(Vec<M>) -> RouteMatches) 
         request_timeout: request,
         backend_timeout: backend_request,
         retry: raw.retry,
-        session_persistence: raw.session_persistence.is_some(),
+        session: raw.session_persistence,
     }
 }
 
@@ -287,4 +288,16 @@ fn config_map(meta: Meta, json: &Value) -> Result<ConfigMap, String> {
     let decoded =
         || String::from_utf8(base64::engine::general_purpose::STANDARD.decode(binary()?).ok()?).ok();
     Ok(ConfigMap { meta, authorities: plain.or_else(decoded).map(Into::into) })
+}
+
+fn trust_bundle(meta: Meta, spec: &Value) -> Result<ClusterTrustBundle, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        // An empty one is told where somebody refers to it, as a ConfigMap without authorities is.
+        #[serde(default)]
+        trust_bundle: Arc<str>,
+    }
+    let raw: Raw = lift(spec)?;
+    Ok(ClusterTrustBundle { meta, authorities: raw.trust_bundle })
 }

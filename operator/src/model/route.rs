@@ -36,8 +36,8 @@ pub struct Rule {
     pub backend_timeout: Option<Arc<str>>,
     /// retry.
     pub retry: Option<RuleRetry>,
-    /// Whether session persistence is asked for (GEP-1619, experimental); not supported yet.
-    pub session_persistence: bool,
+    /// sessionPersistence (GEP-1619, experimental).
+    pub session: Option<SessionPersistence>,
 }
 
 /// The matches of a rule.
@@ -81,6 +81,45 @@ pub struct RuleRetry {
     pub backoff: Option<Arc<str>>,
 }
 
+/// SessionPersistence. Releases before 1.7 have `sessionName` and `cookieConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionPersistence {
+    /// `Cookie`, the default, or `Header`.
+    #[serde(rename = "type")]
+    pub type_: Option<Arc<str>>,
+    /// The name of the cookie or header.
+    pub session_name: Option<Arc<str>>,
+    /// How long a session lasts.
+    pub absolute_timeout: Option<Arc<str>>,
+    /// How long it lasts without requests.
+    pub idle_timeout: Option<Arc<str>>,
+    /// For `Cookie`.
+    #[serde(alias = "cookieConfig")]
+    pub cookie: Option<SessionCookie>,
+    /// For `Header`.
+    pub header: Option<SessionHeader>,
+}
+
+/// CookieConfig.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionCookie {
+    /// Its name; one is made without it.
+    pub name: Option<Arc<str>>,
+    /// Its path, `/` by default.
+    pub path: Option<Arc<str>>,
+    /// `Session`, the default, or `Permanent`.
+    pub lifetime_type: Option<Arc<str>>,
+}
+
+/// HeaderConfig.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SessionHeader {
+    /// Its name.
+    pub name: Arc<str>,
+}
+
 /// A rule's JSON, before matches are told apart by kind.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,7 +134,7 @@ pub(super) struct RawRule<M> {
     #[serde(default)]
     pub(super) timeouts: RawTimeouts,
     pub(super) retry: Option<RuleRetry>,
-    pub(super) session_persistence: Option<serde_json::Value>,
+    pub(super) session_persistence: Option<SessionPersistence>,
 }
 
 #[derive(Debug, Default, Deserialize)]

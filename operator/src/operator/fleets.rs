@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     fleet::{
         GatewayName,
         cluster::{
-            ApplyError, Fleet, FleetState, PROXY_PORT, Settings, Wanted,
+            ApplyError, Fleet, FleetState, Inside, PROXY_PORT, Settings, Wanted,
             addresses::{Address, Found},
         },
     },
@@ -51,14 +51,21 @@ fn fleet(gateway: GatewayName, plan: &FleetPlan) -> Option<Fleet> {
     let text = |map: &BTreeMap<Arc<str>, Arc<str>>| {
         map.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     };
-    let addresses: BTreeSet<_> = plan.required().filter_map(|value| value.parse().ok()).collect();
+    let asked = |inside: bool| -> Vec<IpAddr> {
+        let of = plan.required().filter(|(address, _)| address.inside() == inside);
+        // Each once, in an order that does not depend on that of the list.
+        let ips: BTreeSet<_> = of.filter_map(|(_, value)| value.parse().ok()).collect();
+        ips.into_iter().collect()
+    };
+    let any = |inside: bool| plan.addresses.iter().any(|address| address.inside() == inside);
     Some(Fleet {
         gateway,
         uid: plan.uid.clone(),
         class: plan.class.clone(),
         // Nor does a Service lead to what is ours.
         ports: plan.ports.iter().copied().filter(|port| *port != OURS).collect(),
-        addresses: addresses.into_iter().collect(),
+        addresses: asked(false),
+        inside: any(true).then(|| Inside { addresses: asked(true), only: !any(false) }),
         labels: text(&plan.labels),
         annotations: text(&plan.annotations),
         // A contradiction is a fault of the plan.
@@ -181,7 +188,11 @@ impl Placing {
 }
 
 fn notice(error: &ApplyError) -> Notice {
-    let reason = if matches!(error, ApplyError::Foreign { .. }) { "NotOurs" } else { "FleetFailed" };
+    let reason = match error {
+        ApplyError::Foreign { .. } => "NotOurs",
+        ApplyError::Rival { .. } => "TwoOperators",
+        _ => "FleetFailed",
+    };
     Notice { warning: true, reason: reason.into(), action: "Provision", message: error.to_string() }
 }
 
@@ -211,7 +222,8 @@ fn addresses(found: &Found) -> Addresses {
         .iter()
         .map(|address| match address {
             Address::Ip(ip) => AddressReport::ip(*ip),
-            Address::Hostname(name) => AddressReport { type_: "Hostname", value: name.clone() },
+            Address::Hostname(name) => AddressReport::hostname(name.clone()),
+            Address::Inside(ip) => AddressReport::inside(*ip),
         })
         .collect();
     match (&found.refused, &found.pending) {
@@ -223,6 +235,8 @@ fn addresses(found: &Found) -> Addresses {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -242,6 +256,41 @@ mod tests {
         assert!(placement.ports[&udp].is_ok(), "only TCP is taken");
         let fleet = fleet(GatewayName::new("apps", "web").unwrap(), &plan).unwrap();
         assert_eq!(fleet.ports, BTreeSet::from([udp]));
+    }
+
+    #[test]
+    fn addresses_inside_the_cluster_are_asked_for_apart() {
+        let fleet = |addresses: Value| {
+            let addresses = serde_json::from_value(addresses).unwrap();
+            let plan = FleetPlan { addresses, uid: "u".into(), ..FleetPlan::default() };
+            let fleet = fleet(GatewayName::new("apps", "web").unwrap(), &plan).unwrap();
+            (fleet.addresses, fleet.inside.map(|inside| (inside.addresses, inside.only)))
+        };
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        assert_eq!(fleet(json!([])), (vec![], None));
+        assert_eq!(fleet(json!([{"value": "192.0.2.7"}])), (vec![ip("192.0.2.7")], None));
+        assert_eq!(fleet(json!([{"routability": "Cluster"}])), (vec![], Some((vec![], true))));
+        assert_eq!(fleet(json!([{}, {"routability": "Cluster"}])), (vec![], Some((vec![], false))));
+        assert_eq!(
+            fleet(json!([{"value": "192.0.2.7"}, {"value": "10.96.0.7", "routability": "Cluster"}])),
+            (vec![ip("192.0.2.7")], Some((vec![ip("10.96.0.7")], false)))
+        );
+    }
+
+    #[test]
+    fn an_address_inside_the_cluster_is_reported_as_such_and_last() {
+        let (inside, outside) = ("10.96.0.7".parse().unwrap(), "192.0.2.7".parse().unwrap());
+        let found =
+            Found { assigned: vec![Address::Ip(outside), Address::Inside(inside)], ..Found::default() };
+        let Addresses::Assigned(mut reports) = addresses(&found) else { panic!("{found:?}") };
+        reports.sort();
+        assert_eq!(
+            json!(reports),
+            json!([
+                {"type": "IPAddress", "value": "192.0.2.7"},
+                {"type": "IPAddress", "value": "10.96.0.7", "routability": "Cluster"}
+            ])
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod fleets;
 mod provisioning;
 mod releases;
 mod surroundings;
+mod waiting;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -28,12 +29,12 @@ use crate::{
     admin::Admin,
     events,
     fleet::cluster::Installation,
-    identity::{Keeper, KeeperError},
+    identity::KeeperError,
     leader::{Candidate, Elector, Leadership},
     metrics::Metrics,
     peers::{Connections, Door, Line},
     runtime::{self, Dirty, Handle, KeepNothing},
-    source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect},
+    source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect_to},
     status::Writer,
 };
 
@@ -100,8 +101,13 @@ pub async fn run(cluster: &Cluster, options: Options) -> Result<(), OperatorErro
     let system = |what| move |source| OperatorError::System { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
-    let client = connect(cluster).await?;
-    let operator = Operator::start(client, options).await?;
+    let (client, server) = connect_to(cluster).await?;
+    let operator = tokio::select! {
+        operator = Operator::start(client, &server, options) => operator?,
+        // It waits for its API server, and nothing runs yet.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -139,16 +145,16 @@ impl Stage {
 }
 
 impl Operator {
-    /// Starts everything.
+    /// Starts everything, once the API server answers; `server` is its address, for people.
     ///
     /// # Errors
-    /// Where a port or a thread is refused.
-    pub async fn start(client: Client, options: Options) -> Result<Self, OperatorError> {
+    /// Where a port or a thread is refused, or the authorities' Secret is damaged.
+    pub async fn start(client: Client, server: &str, options: Options) -> Result<Self, OperatorError> {
         tracing::info!(identity = %options.identity, namespace = %options.namespace, secrets = ?options.secrets, "operator starts");
         let listener = bind("the admin endpoint", options.admin).await?;
         let xds = bind("the xDS port", options.xds).await?;
         let port = xds.local_addr().map_or(options.xds.port(), |at| at.port());
-        let keeper = Keeper::open(client.clone(), &options.namespace, &options.installation.xds_host).await?;
+        let (keeper, listener) = waiting::open(&client, server, &options, listener).await?;
         let metrics = Arc::new(Metrics::default());
         let environment = releases::environment(&Releases::new());
         let (handle, core) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment)

@@ -26,8 +26,8 @@ pub(super) fn environment(releases: &Releases) -> Environment {
     let mut bundles: Vec<Bundle> = releases.values().flatten().map(bundle).collect();
     bundles.sort_by_key(|bundle| (bundle.supported(), bundle.version.clone()));
     // Before the first look at the CRDs nothing is known of any.
-    let kinds =
-        Kind::ALL.into_iter().filter(|kind| kind.group() == GATEWAY_API_GROUP && !releases.is_empty());
+    let may_lack = |kind: &Kind| kind.group() == GATEWAY_API_GROUP || *kind == Kind::ClusterTrustBundle;
+    let kinds = Kind::ALL.into_iter().filter(|kind| may_lack(kind) && !releases.is_empty());
     Environment {
         provenance: Provenance::Kubernetes,
         bundle: bundles.into_iter().next(),

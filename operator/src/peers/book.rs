@@ -282,6 +282,7 @@ mod tests {
             kind: KIND,
             resources,
             removed: Vec::new(),
+            built: Seq(1),
             change_to_sent: None,
             sent_to_answer: Duration::ZERO,
         });

@@ -207,7 +207,7 @@ impl Replica {
     async fn envoy(&self, authorities: &Authorities, rejects: Option<&'static str>, has: View) -> AdsClient {
         let reject = rejects.map(|text| {
             let reject: Reject = Arc::new(move |kind, _: &str, body: &[u8]| {
-                let found = kind == ResourceType::RouteConfiguration
+                let found = kind == ResourceType::VirtualHost
                     && body.windows(text.len()).any(|part| part == text.as_bytes());
                 found.then(|| format!("cannot use {text}"))
             });
@@ -276,8 +276,9 @@ async fn two(manifests: &[String]) -> (Authorities, Replica, Replica) {
 }
 
 fn table_has(view: &View, text: &str) -> bool {
-    let table = view.get(&ResourceType::RouteConfiguration).and_then(|all| all.get("default/web/80"));
-    table.is_some_and(|held| held.body.windows(text.len()).any(|part| part == text.as_bytes()))
+    let hosts = view.get(&ResourceType::VirtualHost).into_iter().flatten();
+    let mut of_table = hosts.filter(|(name, _)| name.starts_with("default/web/80/"));
+    of_table.any(|(_, held)| held.body.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

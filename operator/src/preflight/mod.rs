@@ -6,22 +6,26 @@ mod permissions;
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams};
-use portolan_crds::names::BUNDLE_VERSION;
+use portolan_crds::names::{BUNDLE_VERSION, GATEWAY_API_GROUP};
 use serde::Serialize;
 
 pub use permissions::{Permission, installer, operator};
 
 use crate::{
     model::Kind,
-    source::kubernetes::{Installed, SecretAccess, chain, installed},
+    source::kubernetes::{Installed, SecretAccess, chain, installed, served},
 };
 
 /// How long one question may take.
 const REQUEST: Duration = Duration::from_secs(10);
+
+/// How many questions are asked at a time.
+const AT_ONCE: usize = 8;
 
 /// The oldest Kubernetes that has what the CRDs use (CEL rules of the kinds that Gateway API v1.7 defines).
 const OLDEST_MINOR: u32 = 31;
@@ -96,19 +100,38 @@ pub async fn preflight(client: &Client, role: Role, secrets: SecretAccess, names
         }
     };
     findings.extend(kinds.iter().map(|(kind, state)| judge_kind(*kind, state)));
+    let (bundles, served) = judge_trust_bundles(client).await;
+    findings.push(bundles);
     let there = |kind: &Kind| match kinds.iter().find(|(known, _)| known == kind) {
         Some((_, state)) => matches!(state, Installed::Yes(_)),
+        None if *kind == Kind::ClusterTrustBundle => served,
         // It is built in.
         None => true,
     };
     let permissions = match role {
         Role::Operator => operator(Kind::ALL.into_iter().filter(there), secrets, namespace),
-        Role::Installer => installer(namespace, !NEEDED.iter().all(there)),
+        Role::Installer => installer(namespace),
     };
-    for permission in permissions {
-        findings.push(judge_permission(client, permission).await);
+    let mut judged = futures::stream::iter(permissions.into_iter().map(|one| judge_permission(client, one)))
+        .buffered(AT_ONCE);
+    while let Some(finding) = judged.next().await {
+        findings.push(finding);
     }
     findings
+}
+
+/// Nothing lacks where nobody refers to a ClusterTrustBundle, and most API servers do not serve them.
+async fn judge_trust_bundles(client: &Client) -> (Finding, bool) {
+    let kind = Kind::ClusterTrustBundle;
+    let finding = |verdict, message: String| Finding::new(format!("kind {kind}"), verdict, message);
+    match tokio::time::timeout(REQUEST, served(client, kind)).await {
+        Ok(Ok(Some(version))) => (finding(Verdict::Ok, format!("{}/{version}", kind.group())), true),
+        Ok(Ok(None)) => {
+            (finding(Verdict::Ok, "is not served: references to it are refused, and say so".into()), false)
+        }
+        Ok(Err(error)) => (finding(Verdict::Warning, chain(&error)), false),
+        Err(_) => (finding(Verdict::Warning, format!("no answer for {} s", REQUEST.as_secs())), false),
+    }
 }
 
 fn judge_version(major: &str, minor: &str, shown: &str) -> Finding {
@@ -128,7 +151,11 @@ fn judge_version(major: &str, minor: &str, shown: &str) -> Finding {
 fn judge_kind(kind: Kind, state: &Installed) -> Finding {
     let check = format!("kind {kind}");
     let lacking = if NEEDED.contains(&kind) { Verdict::Missing } else { Verdict::Warning };
-    let install = "install the CRDs: kubectl apply --server-side -f config/crd/gateway-api/standard";
+    let install = if kind.group() == GATEWAY_API_GROUP {
+        "install the CRDs: kubectl apply --server-side -f config/crd/gateway-api/standard"
+    } else {
+        "it comes with Portolan: kubectl apply --server-side -k config/default"
+    };
     match state {
         Installed::Yes(Some(release)) if *release.version == *BUNDLE_VERSION => {
             Finding::new(check, Verdict::Ok, format!("{} {}", release.version, release.channel))
@@ -140,6 +167,8 @@ fn judge_kind(kind: Kind, state: &Installed) -> Finding {
             );
             Finding::new(check, Verdict::Ok, message)
         }
+        // Of our own there is one.
+        Installed::Yes(None) if kind.group() != GATEWAY_API_GROUP => Finding::new(check, Verdict::Ok, "yes"),
         Installed::Yes(None) => {
             Finding::new(check, Verdict::Warning, "its CRD does not say which release it is from")
         }
@@ -173,11 +202,25 @@ async fn judge_permission(client: &Client, permission: Permission) -> Finding {
         Ok(Ok(answer)) => {
             let reason = answer.status.and_then(|status| status.reason).filter(|reason| !reason.is_empty());
             let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            let message = format!("no{reason}; see the roles in config/rbac");
-            Finding::new(check, Verdict::Missing, message)
+            let (verdict, message) = lacking(&reason, permission.by_namespace);
+            Finding::new(check, verdict, message)
         }
         Ok(Err(error)) => Finding::new(check, Verdict::Missing, chain(&error)),
         Err(_) => Finding::new(check, Verdict::Missing, format!("no answer for {} s", REQUEST.as_secs())),
+    }
+}
+
+/// What it means that the API server said no. Who has a role in some namespaces alone is refused everywhere else; which
+/// those are is not known here.
+fn lacking(reason: &str, by_namespace: Option<&str>) -> (Verdict, String) {
+    match by_namespace {
+        Some(role) => {
+            let message = format!(
+                "not everywhere{reason}: it works in the namespaces where a RoleBinding gives ClusterRole {role}"
+            );
+            (Verdict::Warning, message)
+        }
+        None => (Verdict::Missing, format!("no{reason}; see the roles in config/rbac")),
     }
 }
 
@@ -206,5 +249,13 @@ mod tests {
             missing.message.contains("v1beta1") && missing.message.contains("kubectl apply"),
             "{missing:?}"
         );
+    }
+
+    #[test]
+    fn what_may_be_bound_by_namespace_is_a_warning() {
+        let (verdict, message) = lacking("", Some("portolan-fleets"));
+        assert_eq!(verdict, Verdict::Warning);
+        assert!(message.contains("RoleBinding") && message.contains("portolan-fleets"), "{message}");
+        assert_eq!(lacking("", None).0, Verdict::Missing);
     }
 }

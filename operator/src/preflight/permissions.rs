@@ -1,12 +1,20 @@
-//! What the operator does with the API server, as permissions. Pure; the roles in config/rbac give these, and a test of
-//! the audit log holds both together.
+//! What the operator does with the API server, as permissions. Pure; the roles in config/rbac give these, and tests hold
+//! both together: e2e/tests/roles.rs compares the audit log with the roles, e2e/tests/preflight.rs this list.
+
+use std::collections::BTreeSet;
 
 use portolan_crds::names::GATEWAY_API_GROUP;
 
 use crate::{
+    fleet::cluster::{self, OwnedKind},
     model::Kind,
     source::kubernetes::{SecretAccess, has_status, resource},
 };
+
+/// The role on what fleets are made of. It may be bound everywhere, or in the namespaces of Gateways.
+const FLEETS: &str = "portolan-fleets";
+/// The role on Secrets with certificates. It may be bound everywhere, or in the namespaces that hold some.
+const SECRETS: &str = "portolan-secrets";
 
 /// One verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +29,8 @@ pub struct Permission {
     pub verb: &'static str,
     /// In which namespace; everywhere where not given.
     pub namespace: Option<String>,
+    /// The ClusterRole that may as well be bound in the namespaces that need it.
+    pub by_namespace: Option<&'static str>,
 }
 
 impl std::fmt::Display for Permission {
@@ -46,12 +56,20 @@ fn on(group: &str, resource: &str, verbs: &[&'static str]) -> Vec<Permission> {
         subresource: None,
         verb,
         namespace: None,
+        by_namespace: None,
     };
     verbs.iter().map(permission).collect()
 }
 
-/// What the operator needs everywhere or in its own `namespace`, with the kinds that are `installed`. Roles for single
-/// Secrets are left out: they are wherever the Secrets are.
+fn within(namespace: &str, all: Vec<Permission>) -> impl Iterator<Item = Permission> {
+    all.into_iter().map(|it| Permission { namespace: Some(namespace.to_owned()), ..it })
+}
+
+fn or_bound(role: &'static str, all: Vec<Permission>) -> impl Iterator<Item = Permission> {
+    all.into_iter().map(move |it| Permission { by_namespace: Some(role), ..it })
+}
+
+/// What the operator needs everywhere or in its own `namespace`, with the kinds that are `installed`; each once.
 pub fn operator(
     installed: impl IntoIterator<Item = Kind>,
     secrets: SecretAccess,
@@ -60,10 +78,12 @@ pub fn operator(
     let mut all = Vec::new();
     for kind in installed {
         let resource = resource(kind);
+        let read = on(&resource.group, &resource.plural, &["list", "watch"]);
         if kind == Kind::Secret && secrets == SecretAccess::Referenced {
+            all.extend(or_bound(SECRETS, read));
             continue;
         }
-        all.extend(on(&resource.group, &resource.plural, &["list", "watch"]));
+        all.extend(read);
         if has_status(kind) {
             // Read again after a conflict.
             all.extend(on(&resource.group, &resource.plural, &["get"]));
@@ -75,34 +95,52 @@ pub fn operator(
     all.extend(on(GATEWAY_API_GROUP, "gatewayclasses", &["patch"]));
     all.extend(on("apiextensions.k8s.io", "customresourcedefinitions", &["get", "list", "watch"]));
     all.extend(on("events.k8s.io", "events", &["create", "patch"]));
-    let own = on("coordination.k8s.io", "leases", &["get", "create", "update"]);
-    all.extend(own.into_iter().map(|it| Permission { namespace: Some(namespace.to_owned()), ..it }));
+    all.extend(fleets());
+    all.extend(within(namespace, on("coordination.k8s.io", "leases", &["get", "create", "update"])));
+    // The authority of the xDS port.
+    all.extend(within(namespace, on("", "secrets", &["get", "create", "update"])));
+    let mut seen = BTreeSet::new();
+    all.retain(|permission| seen.insert(permission.clone()));
     all
 }
 
-/// What whoever installs Portolan into `namespace` needs.
-pub fn installer(namespace: &str, crds: bool) -> Vec<Permission> {
-    let mut all = on("", "namespaces", &["create"]);
-    for (group, resources) in [
-        ("rbac.authorization.k8s.io", ["clusterroles", "clusterrolebindings"].as_slice()),
-        (GATEWAY_API_GROUP, &["gatewayclasses"]),
-    ] {
-        for resource in resources {
-            all.extend(on(group, resource, &["create"]));
+/// What fleets need: their objects are watched everywhere, but for Secrets, and written where Gateways are.
+fn fleets() -> Vec<Permission> {
+    let mut all = Vec::new();
+    for kind in OwnedKind::ALL {
+        let resource = cluster::resource(kind);
+        if cluster::WATCHED.contains(&kind) {
+            all.extend(on(&resource.group, &resource.plural, &["list", "watch"]));
         }
+        let writes = on(&resource.group, &resource.plural, &["get", "create", "patch", "delete"]);
+        all.extend(or_bound(FLEETS, writes));
     }
-    if crds {
-        all.extend(on("apiextensions.k8s.io", "customresourcedefinitions", &["create", "patch"]));
-    }
-    for (group, resources) in [
-        ("", ["serviceaccounts", "services"].as_slice()),
-        ("apps", &["deployments"]),
-        ("rbac.authorization.k8s.io", &["roles", "rolebindings"]),
+    // Why proxies do not start.
+    all.extend(or_bound(FLEETS, on("", "pods", &["list"])));
+    all
+}
+
+/// What whoever installs Portolan into `namespace` needs: to make and to apply again what config/default holds.
+pub fn installer(namespace: &str) -> Vec<Permission> {
+    let verbs = ["create", "patch"];
+    let mut all = on("", "namespaces", &verbs);
+    for (group, resource) in [
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("rbac.authorization.k8s.io", "clusterroles"),
+        ("rbac.authorization.k8s.io", "clusterrolebindings"),
+        (GATEWAY_API_GROUP, "gatewayclasses"),
     ] {
-        for resource in resources {
-            let own = on(group, resource, &["create"]);
-            all.extend(own.into_iter().map(|it| Permission { namespace: Some(namespace.to_owned()), ..it }));
-        }
+        all.extend(on(group, resource, &verbs));
+    }
+    for (group, resource) in [
+        ("", "serviceaccounts"),
+        ("", "services"),
+        ("apps", "deployments"),
+        ("policy", "poddisruptionbudgets"),
+        ("rbac.authorization.k8s.io", "roles"),
+        ("rbac.authorization.k8s.io", "rolebindings"),
+    ] {
+        all.extend(within(namespace, on(group, resource, &verbs)));
     }
     all
 }
@@ -126,14 +164,38 @@ mod tests {
         ] {
             assert!(all.contains(&expected.to_owned()), "{expected} is not in {all:#?}");
         }
-        assert!(!all.iter().any(|it| it.contains("secrets") || it.contains("services/")), "{all:#?}");
+        assert!(!all.iter().any(|it| it.contains("services/")), "{all:#?}");
     }
 
     #[test]
-    fn secrets_are_read_everywhere_only_where_that_was_chosen() {
-        let all = shown(&operator([Kind::Secret], SecretAccess::All, "ns"));
-        assert!(all.contains(&"list secrets".to_owned()), "{all:#?}");
-        let all = shown(&operator([Kind::Secret], SecretAccess::Referenced, "ns"));
-        assert!(!all.iter().any(|it| it.contains("secrets")), "{all:#?}");
+    fn fleets_are_written_where_gateways_are_and_watched_everywhere() {
+        let all = operator([], SecretAccess::Referenced, "ns");
+        let of = |text: &str| all.iter().filter(|it| it.to_string() == text).collect::<Vec<_>>();
+        for (text, role) in [
+            ("create deployments.apps", Some("portolan-fleets")),
+            ("patch services", Some("portolan-fleets")),
+            ("delete secrets", Some("portolan-fleets")),
+            ("list pods", Some("portolan-fleets")),
+            ("watch deployments.apps", None),
+            ("watch poddisruptionbudgets.policy", None),
+            ("update secrets in ns", None),
+        ] {
+            let found = of(text);
+            assert_eq!(found.len(), 1, "{text}: {all:#?}");
+            assert_eq!(found[0].by_namespace, role, "{text}");
+        }
+        assert_eq!(of("watch secrets"), Vec::<&Permission>::new(), "who may watch them may read all of them");
+    }
+
+    #[test]
+    fn secrets_may_be_read_by_namespace_unless_all_are_read() {
+        let role = |access| {
+            let all = operator([Kind::Secret], access, "ns");
+            let read: Vec<_> = all.into_iter().filter(|it| it.to_string() == "list secrets").collect();
+            assert_eq!(read.len(), 1, "{read:?}");
+            read[0].by_namespace
+        };
+        assert_eq!(role(SecretAccess::All), None);
+        assert_eq!(role(SecretAccess::Referenced), Some("portolan-secrets"));
     }
 }

@@ -1,7 +1,6 @@
 //! Attachment: which listeners of a Gateway take a route, and under which hostnames.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -11,7 +10,11 @@ use crate::{
     world::{Read, View},
 };
 
-use super::{Fault, ListenerOut, ListenersOut, Unit, engine::State, slot::Slot};
+use super::{
+    Fault, ListenerOut, ListenersOut,
+    engine::State,
+    slot::{Place, Slot},
+};
 
 /// A route on a parent: a Gateway, or a ListenerSet and through it a Gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +23,8 @@ pub struct AttachOut {
     pub gateway: ObjectKey,
     /// One per parentRef to this parent, in order.
     pub parents: Vec<ParentOutcome>,
-    /// Where its rules go, with the specificity of the hostname as the user wrote it.
-    pub slots: BTreeMap<Slot, Reverse<(bool, usize)>>,
+    /// Where its rules go.
+    pub slots: BTreeMap<Slot, Place>,
     /// Listeners of the parent that count it in attachedRoutes.
     pub listeners: BTreeSet<Arc<str>>,
 }
@@ -50,7 +53,7 @@ pub(super) fn parent_of(route: &Route, parent: &ParentRef) -> Option<ObjectKey> 
     })
 }
 
-/// Resolves [`Unit::Attach`].
+/// Resolves [`super::Unit::Attach`].
 pub(super) fn attach(
     view: &View<'_>,
     state: &State,
@@ -61,7 +64,7 @@ pub(super) fn attach(
         Kind::ListenerSet => view.listener_set(parent)?.gateway.clone()?,
         _ => parent.clone(),
     };
-    view.record(Read::Output(Unit::Listeners(gateway.clone())));
+    view.record(Read::ListenersOf(parent.clone()));
     let listeners = state.listeners(&gateway)?;
     view.record(Read::Servable(route.clone()));
     let refused = state.route(route).is_some_and(|route| route.refusal().is_some());
@@ -151,8 +154,9 @@ fn attach_parent(
                 continue;
             }
             let rank = Hostname::specificity(original);
-            let entry = out.slots.entry(slot).or_insert(rank);
-            *entry = (*entry).min(rank);
+            let place = || Place { rank, listener: listener.name.clone() };
+            let entry = out.slots.entry(slot).or_insert_with(place);
+            entry.rank = entry.rank.min(rank);
         }
     }
     if attached {

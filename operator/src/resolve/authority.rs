@@ -2,21 +2,20 @@
 
 use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-
 use super::{
     RefFrom,
+    engine::State,
     grant::{RefError, named, resolve_ref},
 };
 use crate::{
-    model::{ConfigMap, Kind, ObjectRef},
-    world::View,
+    model::{ConfigMap, Kind, ObjectKey, ObjectRef, check_authorities},
+    world::{Read, View},
 };
 
 /// Why a reference to authorities cannot be used. Each API field has its own reasons for the three.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AuthorityError {
-    /// Not a ConfigMap.
+    /// Of a kind that holds no authorities, or that nobody can make objects of here.
     Kind(String),
     /// No ReferenceGrant allows it.
     NotPermitted(String),
@@ -24,51 +23,70 @@ pub(super) enum AuthorityError {
     Invalid(String),
 }
 
-/// Follows a reference to authorities: a ConfigMap with PEM certificates in `ca.crt`, the one kind that the API wants
-/// everybody to support.
+/// Follows a reference to authorities: PEM certificates in a ConfigMap's `ca.crt`, the one kind that the API wants everybody
+/// to support, or in a ClusterTrustBundle (GEP-5075).
 pub(super) fn authorities(
     view: &View<'_>,
+    state: &State,
     from: &RefFrom<'_>,
     reference: &ObjectRef,
 ) -> Result<Arc<str>, AuthorityError> {
-    if !reference.group.is_empty() || *reference.kind != *Kind::ConfigMap.as_str() {
+    let is = |kind: Kind| *reference.group == *kind.group() && *reference.kind == *kind.as_str();
+    let (key, field, bundle) = if is(Kind::ConfigMap) {
+        config_map(view, from, reference)?
+    } else if is(Kind::ClusterTrustBundle) {
+        trust_bundle(view, state, reference)?
+    } else {
         return Err(AuthorityError::Kind(format!(
-            "{} {}: expected a ConfigMap of the core group",
+            "{} {}: expected a ConfigMap of the core group, or a ClusterTrustBundle of {}",
             named(&reference.group, &reference.kind),
-            reference.name
+            reference.name,
+            Kind::ClusterTrustBundle.group(),
         )));
-    }
+    };
+    check_authorities(&bundle)
+        .map_err(|message| AuthorityError::Invalid(format!("{key}: {field} {message}")))?;
+    Ok(bundle)
+}
+
+/// Whose authorities, the field that holds them, and they.
+type Found = (ObjectKey, &'static str, Arc<str>);
+
+fn config_map(view: &View<'_>, from: &RefFrom<'_>, reference: &ObjectRef) -> Result<Found, AuthorityError> {
     let map: Arc<ConfigMap> = resolve_ref(view, from, reference.namespace.as_ref(), &reference.name)
         .map_err(|error| match error {
             RefError::NotPermitted { .. } => AuthorityError::NotPermitted(error.to_string()),
             RefError::NotFound(_) => AuthorityError::Invalid(error.to_string()),
         })?
         .into_inner();
-    let key = &map.meta.key;
-    let Some(bundle) = &map.authorities else {
-        return Err(AuthorityError::Invalid(format!("{key}: data has no ca.crt")));
-    };
-    check(bundle).map_err(|message| AuthorityError::Invalid(format!("{key}: ca.crt {message}")))?;
-    Ok(bundle.clone())
+    let key = map.meta.key.clone();
+    match &map.authorities {
+        Some(bundle) => Ok((key, "ca.crt", bundle.clone())),
+        None => Err(AuthorityError::Invalid(format!("{key}: data has no ca.crt"))),
+    }
 }
 
-/// Whether Envoy can load a bundle: it rejects one without a certificate or with one that does not parse.
-fn check(bundle: &str) -> Result<(), String> {
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(bundle.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("is not PEM: {error}"))?;
-    if certificates.is_empty() {
-        return Err("holds no certificate".into());
+/// Everybody may read a ClusterTrustBundle, so there is no grant to ask for. Where the API server does not serve the kind, the
+/// reason is that of a kind (GEP-5075, "API Availability"): it tells a cluster's problem from a reference's.
+fn trust_bundle(view: &View<'_>, state: &State, reference: &ObjectRef) -> Result<Found, AuthorityError> {
+    let kind = Kind::ClusterTrustBundle;
+    let key = ObjectKey::new(kind, "", reference.name.clone());
+    view.record(Read::Environment);
+    if state.environment.absent.contains(&kind) {
+        return Err(AuthorityError::Kind(format!(
+            "{key}: the API server does not serve {kind} of {}; use a ConfigMap, or turn the API on",
+            kind.group()
+        )));
     }
-    for (position, certificate) in certificates.iter().enumerate() {
-        if let Err(error) = x509_parser::parse_x509_certificate(certificate) {
-            return Err(format!(
-                "holds a certificate, number {}, that does not parse: {error}",
-                position + 1
-            ));
-        }
+    if let Some(namespace) = &reference.namespace {
+        return Err(AuthorityError::Invalid(format!(
+            "{key}: is of no namespace: remove namespace {namespace} from the reference"
+        )));
     }
-    Ok(())
+    match view.cluster_trust_bundle(&key) {
+        Some(bundle) => Ok((key, "spec.trustBundle", bundle.authorities.clone())),
+        None => Err(AuthorityError::Invalid(format!("{key} does not exist"))),
+    }
 }
 
 /// Several bundles as one.

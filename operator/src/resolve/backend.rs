@@ -15,7 +15,7 @@ use super::{
     policy,
 };
 use crate::{
-    model::{BackendRef, Kind, ObjectKey, Route, Service, ServicePort},
+    model::{BackendRef, Kind, ObjectKey, Service, ServicePort},
     world::{Read, View},
 };
 
@@ -67,14 +67,13 @@ pub struct BackendTarget {
     pub connection: Connection,
 }
 
-/// Follows a backendRef to a port that routes of this kind can use.
+/// Follows a backendRef to a port that objects of this kind can use.
 pub(super) fn target(
     view: &View<'_>,
     state: &State,
-    route: &Route,
+    from: &RefFrom<'_>,
     reference: &BackendRef,
 ) -> Result<(BackendTarget, ServicePort), Fault> {
-    let kind = route.meta.key.kind;
     if !reference.group.is_empty() || *reference.kind != *Kind::Service.as_str() {
         return Err(Fault::new(
             "InvalidKind",
@@ -85,8 +84,7 @@ pub(super) fn target(
             ),
         ));
     }
-    let from = RefFrom { kind, namespace: &route.meta.key.namespace };
-    let service: Arc<Service> = resolve_ref(view, &from, reference.namespace.as_ref(), &reference.name)
+    let service: Arc<Service> = resolve_ref(view, from, reference.namespace.as_ref(), &reference.name)
         .map_err(|error| {
             let reason = match error {
                 RefError::NotPermitted { .. } => "RefNotPermitted",
@@ -108,7 +106,7 @@ pub(super) fn target(
             format!("{key} is of type ExternalName, which Portolan does not route to"),
         ));
     }
-    let transport = if kind == Kind::UdpRoute { Transport::Udp } else { Transport::Tcp };
+    let transport = if from.kind == Kind::UdpRoute { Transport::Udp } else { Transport::Tcp };
     let Some(port) = service.port(number, transport) else {
         let known: Vec<_> = service.ports.iter().map(|port| port.port.to_string()).collect();
         return Err(Fault::new(
@@ -125,18 +123,20 @@ pub(super) fn target(
     Ok((BackendTarget { port: found, connection }, port.clone()))
 }
 
-/// Follows a backendRef of a route that forwards requests. No cluster is one that must not be reached: see
-/// [`Connection::Refused`]. The route is not to blame, and its reference is fine.
+/// Follows a backendRef of what forwards requests. No cluster is one that must not be reached: see
+/// [`Connection::Refused`]. Whoever refers to it is not to blame, and its reference is fine. `speaks` is the protocol of what refers to
+/// it, where that decides; else the port's own.
 pub(super) fn backend(
     view: &View<'_>,
     state: &State,
-    route: &Route,
+    from: &RefFrom<'_>,
     reference: &BackendRef,
+    speaks: Option<AppProtocol>,
 ) -> Result<Option<ClusterId>, Fault> {
-    let (BackendTarget { port, connection }, spec) = target(view, state, route, reference)?;
+    let (BackendTarget { port, connection }, spec) = target(view, state, from, reference)?;
     let BackendPort { namespace, service, port, .. } = port;
     let protocol = match spec.app_protocol.as_deref() {
-        _ if route.meta.key.kind == Kind::GrpcRoute => AppProtocol::Http2,
+        _ if from.kind == Kind::GrpcRoute => AppProtocol::Http2,
         // GEP-1911; grpc is the name that IANA and older users know.
         Some("kubernetes.io/h2c" | "grpc") => AppProtocol::Http2,
         Some("kubernetes.io/wss") if connection == Connection::Plain => {
@@ -146,6 +146,7 @@ pub(super) fn backend(
         }
         _ => AppProtocol::Http1,
     };
+    let protocol = speaks.unwrap_or(protocol);
     Ok(match connection {
         Connection::Plain => Some(ClusterId { namespace, service, port, protocol, tls: None }),
         Connection::Tls(tls) => Some(ClusterId { namespace, service, port, protocol, tls: Some(tls) }),

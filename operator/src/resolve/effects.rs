@@ -8,13 +8,13 @@ use std::{
 use portolan_xds::ir::{Cluster, ClusterName, Transport, UpstreamTls, VirtualHostKey};
 
 use super::{
-    ClusterId, Fault, Output, Resolved, Slot, Unit, attach,
+    ClusterId, Fault, Output, PreRoutingOut, Resolved, Slot, Unit, attach,
     engine::State,
     policy,
     slot::{Member, Members},
 };
 use crate::{
-    model::{Object, ObjectKey},
+    model::{Hostname, Object, ObjectKey},
     world::{Read, World},
 };
 
@@ -97,6 +97,14 @@ impl Effects {
             Unit::Policy(policy) => {
                 resolved.reports.insert(policy.clone());
                 self.authorities(policy, new, resolved);
+            }
+            Unit::PreRouting(owner) => {
+                resolved.reports.insert(owner.clone());
+                if let Some(Object::ListenerSet(set)) = world.get(owner) {
+                    // It counts its sets.
+                    resolved.reports.extend(set.gateway.clone());
+                }
+                pre_routing(world, state, owner, (old, new), resolved, &mut touched);
             }
             Unit::Route(route) => {
                 resolved.reports.insert(route.clone());
@@ -229,6 +237,10 @@ impl Effects {
         resolved.reports.insert(route.clone());
         resolved.reports.extend(state.route(route).into_iter().flat_map(|out| out.policies.iter().cloned()));
         let (old, new) = (as_attach(old), as_attach(new));
+        // It begins to be resolved with its first attachment, and need not be after its last.
+        if new.is_some() != state.route(route).is_some() {
+            touched.units.insert(Unit::Route(route.clone()));
+        }
         // A ListenerSet can move from one Gateway to another.
         for out in old.into_iter().filter(|old| new.is_none_or(|new| new.gateway != old.gateway)) {
             Self::members(state, (route, parent), &out.gateway, (Some(out), None), touched);
@@ -273,9 +285,9 @@ impl Effects {
             if before.get(slot) == after.get(slot) {
                 continue;
             }
-            let member = after.get(slot).map(|rank| Member {
+            let member = after.get(slot).map(|place| Member {
                 parent: parent.clone(),
-                rank: *rank,
+                place: place.clone(),
                 rules: rules.clone(),
             });
             touched.slot(state, gateway, slot, |members| match member {
@@ -390,8 +402,39 @@ fn unavailable(output: &Output) -> Option<&BTreeMap<(u16, Transport), Fault>> {
     }
 }
 
+/// Dirties the hosts of listeners whose filters changed.
+fn pre_routing(
+    world: &World,
+    state: &State,
+    owner: &ObjectKey,
+    (old, new): (&Output, &Output),
+    resolved: &mut Resolved,
+    touched: &mut Touched,
+) {
+    fn parts(output: &Output) -> Option<&PreRoutingOut> {
+        match output {
+            Output::PreRouting(out) => Some(out),
+            _ => None,
+        }
+    }
+    let (old, new) = (parts(old), parts(new));
+    for out in [old, new].into_iter().flatten() {
+        resolved.reports.extend(out.policies.iter().cloned());
+    }
+    let gateway = match world.get(owner) {
+        Some(Object::ListenerSet(set)) => set.gateway.clone(),
+        _ => Some(owner.clone()),
+    };
+    let Some(gateway) = gateway else { return };
+    let of = |out: Option<&PreRoutingOut>, name: &str| out.and_then(|out| out.listeners.get(name).cloned());
+    let held = state.slots.held_by(owner).into_iter();
+    let changed = held.filter(|(_, name)| of(old, name) != of(new, name));
+    touched.units.extend(changed.map(|(slot, _)| slot.unit(&gateway)));
+}
+
+/// A route that is not resolved is not refused either.
 fn servable(output: &Output) -> bool {
-    matches!(output, Output::Route(out) if out.refusal().is_none())
+    !matches!(output, Output::Route(out) if out.refusal().is_some())
 }
 
 /// Gives a route's new rules to the slots that it is a member of.
@@ -457,31 +500,56 @@ fn listeners(
     let (before, after) = (slots(old), slots(new));
     for slot in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
         if before.get(slot) != after.get(slot) {
-            touched.slot(state, gateway, slot, |members| members.structural = after.get(slot).copied());
+            touched.slot(state, gateway, slot, |members| members.structural = after.get(slot).cloned());
         }
     }
-    let (before, after) = (judged(old), judged(new));
-    let changed = before.keys().chain(after.keys()).filter(|set| before.get(*set) != after.get(*set));
-    resolved.reports.extend(changed.map(|set| (*set).clone()));
+    let (before, after) = (judged(old, gateway), judged(new, gateway));
+    let changed: BTreeSet<&ObjectKey> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|owner| before.get(*owner) != after.get(*owner))
+        .copied()
+        .collect();
+    resolved.reports.extend(changed.iter().map(|owner| (*owner).clone()));
+    let mut about: BTreeSet<&ObjectKey> = changed.clone();
+    for (out, judged) in [(old, &before), (new, &after)] {
+        let listeners = changed.iter().filter_map(|owner| judged.get(*owner)).flat_map(|(_, list)| list);
+        about.extend(listeners.flat_map(|one| wider_owners(out, gateway, one)));
+    }
+    touched.reads.extend(about.into_iter().cloned().map(Read::ListenersOf));
     let tables = |out: Option<&super::ListenersOut>| out.map(|out| out.tables.clone()).unwrap_or_default();
     diff(&tables(old), &tables(new), &mut resolved.deltas.entry(gateway.clone()).or_default().tables);
 }
 
 type Judged<'a> = BTreeMap<&'a ObjectKey, (Option<&'a super::SetOut>, Vec<&'a super::ListenerOut>)>;
 
-/// What is said of each ListenerSet: among a thousand, those that a change is not about are not reported again.
-fn judged(out: Option<&super::ListenersOut>) -> Judged<'_> {
+/// What is said of a Gateway and of each of its ListenerSets: among a thousand, those that a change is not about are not
+/// looked at again.
+fn judged<'a>(out: Option<&'a super::ListenersOut>, gateway: &'a ObjectKey) -> Judged<'a> {
     let mut judged = Judged::new();
     let Some(out) = out else { return judged };
+    judged.entry(gateway).or_default();
     for (set, verdict) in &out.sets {
         judged.entry(set).or_default().0 = Some(verdict);
     }
     for one in &out.listeners {
-        if let Some(set) = &one.set {
-            judged.entry(set).or_default().1.push(one);
-        }
+        judged.entry(one.owner(gateway)).or_default().1.push(one);
     }
     judged
+}
+
+/// Whose hosts a listener takes away or leaves: those of listeners on its port whose hostnames cover its own (listener
+/// isolation).
+fn wider_owners<'a>(
+    out: Option<&'a super::ListenersOut>,
+    gateway: &'a ObjectKey,
+    one: &super::ListenerOut,
+) -> impl Iterator<Item = &'a ObjectKey> {
+    let port = (one.port, one.transport());
+    let wider: Vec<Option<Hostname>> =
+        one.hostname.iter().flat_map(Hostname::wider).map(Some).chain([None]).collect();
+    let found = move |name: Option<Hostname>| Some(out?.named(port, name.as_ref())?.owner(gateway));
+    wider.into_iter().filter_map(found)
 }
 
 fn chains(gateway: &ObjectKey, old: &Output, new: &Output, resolved: &mut Resolved) {

@@ -9,9 +9,10 @@ use std::{
 use portolan_xds::ir::Delta;
 
 use super::{
-    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, PolicyOut, RouteOut, TlsOut, Unit,
-    attach, backend, chains, class, dependencies::Dependencies, effects::Effects, environment::Environment,
-    fleet, frontend, host, listeners, policy, route, slot::Slots, stream, tls,
+    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, PolicyOut, PreRoutingOut, RouteOut,
+    TlsOut, Unit, attach, backend, chains, class, dependencies::Dependencies, effects::Effects,
+    environment::Environment, fleet, frontend, host, listeners, policy, pre_routing, route, slot::Slots,
+    stream, tls,
 };
 use crate::{
     model::{Kind, Object, ObjectKey},
@@ -50,6 +51,7 @@ impl State {
         frontend(Frontend) -> Frontend: FrontendOut,
         tls(Tls) -> Tls: TlsOut,
         policy(Policy) -> Policy: PolicyOut,
+        pre_routing(PreRouting) -> PreRouting: PreRoutingOut,
         route(Route) -> Route: RouteOut,
         chains(Chains) -> Chains: chains::ChainsOut,
     }
@@ -105,9 +107,13 @@ impl Engine {
     pub fn apply(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Option<Object>)>) -> Resolved {
         let mut resolved = Resolved::default();
         for (key, object) in changes {
-            self.follow_structure(&key, object.as_ref(), &mut resolved);
+            let foreign = self.stays_foreign(&key, object.as_ref());
+            self.follow_structure(&key, object.as_ref(), foreign, &mut resolved);
+            let own = Read::Object(key.clone());
             for read in self.world.put(&key, object) {
-                self.touch(&read);
+                if !(foreign && read == own) {
+                    self.touch(&read);
+                }
             }
         }
         self.settle(&mut resolved);
@@ -144,8 +150,25 @@ impl Engine {
         self.state.listeners(gateway).is_some()
     }
 
-    /// Units exist because objects exist; the rest of a unit's life follows from reads.
-    fn follow_structure(&mut self, key: &ObjectKey, new: Option<&Object>, resolved: &mut Resolved) {
+    /// Whether a changed Gateway was and stays another controller's. All its units give nothing for its class alone, which
+    /// they asked about, so nothing comes of any other change: what others do must cost nothing here.
+    fn stays_foreign(&self, key: &ObjectKey, new: Option<&Object>) -> bool {
+        let (Some(Object::Gateway(old)), Some(Object::Gateway(new))) = (self.world.get(key), new) else {
+            return false;
+        };
+        let class = ObjectKey::new(Kind::GatewayClass, "", new.class.clone());
+        old.class == new.class && self.state.class(&class).is_none() && !self.is_served(key)
+    }
+
+    /// Units exist because objects exist; the rest of a unit's life follows from reads. A route is resolved for as long as it
+    /// is attached: see [`Effects::follow`].
+    fn follow_structure(
+        &mut self,
+        key: &ObjectKey,
+        new: Option<&Object>,
+        foreign: bool,
+        resolved: &mut Resolved,
+    ) {
         resolved.reports.insert(key.clone());
         match key.kind {
             Kind::GatewayClass => _ = self.dirty.insert(Unit::Class(key.clone())),
@@ -155,22 +178,35 @@ impl Engine {
                 } else {
                     self.gateways.remove(key);
                 }
-                let units: [fn(ObjectKey) -> Unit; 5] =
-                    [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::Chains];
-                self.dirty.extend(units.map(|unit| unit(key.clone())));
+                let units: [fn(ObjectKey) -> Unit; 6] =
+                    [Unit::Listeners, Unit::Fleet, Unit::Frontend, Unit::Tls, Unit::PreRouting, Unit::Chains];
+                if !foreign {
+                    self.dirty.extend(units.map(|unit| unit(key.clone())));
+                }
             }
-            Kind::ListenerSet => _ = self.dirty.insert(Unit::Tls(key.clone())),
+            Kind::ListenerSet => {
+                self.dirty.extend([Unit::Tls(key.clone()), Unit::PreRouting(key.clone())]);
+            }
             Kind::BackendTlsPolicy => _ = self.dirty.insert(Unit::Policy(key.clone())),
             kind if kind.is_route() => {
                 let parents = |object: Option<&Object>| match object {
                     Some(Object::Route(route)) => attach::parents_of(route),
                     _ => BTreeSet::new(),
                 };
-                self.dirty.insert(Unit::Route(key.clone()));
+                let known = |unit: &Unit| {
+                    self.state.outputs.contains_key(unit) || self.state.panics.contains_key(unit)
+                };
                 let (old, new) = (parents(self.world.get(key)), parents(new));
-                for parent in old.union(&new) {
-                    self.dirty.insert(Unit::Attach(key.clone(), parent.clone()));
+                let both = |parent: &ObjectKey| old.contains(parent) && new.contains(parent);
+                let attach = |parent: &ObjectKey| Unit::Attach(key.clone(), parent.clone());
+                // One that gave nothing has not looked at the route yet: it waits for its parent.
+                let changed = old.union(&new).filter(|parent| !both(parent) || known(&attach(parent)));
+                let mut changed: BTreeSet<Unit> = changed.map(attach).collect();
+                let route = Unit::Route(key.clone());
+                if known(&route) {
+                    changed.insert(route);
                 }
+                self.dirty.append(&mut changed);
             }
             _ => {}
         }
@@ -232,6 +268,9 @@ impl Engine {
             Unit::Attach(object, _)
             | Unit::Listeners(object)
             | Unit::Fleet(object)
+            | Unit::Frontend(object)
+            | Unit::Tls(object)
+            | Unit::PreRouting(object)
             | Unit::Chains(object) => self.world.get(object).is_some(),
             _ => false,
         };
@@ -247,19 +286,20 @@ fn compute(view: &View<'_>, state: &State, unit: &Unit) -> Output {
         Unit::Class(key) => wrap(class::class(view, key), Output::Class),
         Unit::Listeners(key) => wrap(listeners::listeners(view, state, key), Output::Listeners),
         Unit::Fleet(key) => wrap(fleet::fleet(view, state, key), Output::Fleet),
-        Unit::Frontend(key) => wrap(frontend::frontend(view, key), Output::Frontend),
-        Unit::Tls(key) => wrap(tls::tls(view, key), Output::Tls),
-        Unit::Policy(key) => wrap(policy::policy(view, key), Output::Policy),
+        Unit::Frontend(key) => wrap(frontend::frontend(view, state, key), Output::Frontend),
+        Unit::Tls(key) => wrap(tls::tls(view, state, key), Output::Tls),
+        Unit::Policy(key) => wrap(policy::policy(view, state, key), Output::Policy),
+        Unit::PreRouting(key) => wrap(pre_routing::pre_routing(view, state, key), Output::PreRouting),
         Unit::Route(key) => wrap(route::route(view, state, key), Output::Route),
         Unit::Attach(route, gateway) => wrap(attach::attach(view, state, route, gateway), Output::Attach),
         Unit::Stream(gateway, key) => wrap(stream::stream(view, state, gateway, key), Output::Stream),
         Unit::Chains(key) => wrap(chains::chains(view, state, key), Output::Chains),
-        Unit::Host(_, key) => {
+        Unit::Host(gateway, key) => {
             let before = match state.outputs.get(unit) {
                 Some(Output::Host(out)) => Some(&**out),
                 _ => None,
             };
-            wrap(host::host(view, state, key, before), Output::Host)
+            wrap(host::host(view, state, gateway, key, before), Output::Host)
         }
         Unit::Cluster(id) => Output::Cluster(Arc::new(backend::cluster(id))),
         Unit::Endpoints(id) => Output::Endpoints(Arc::new(backend::endpoints(view, state, id))),

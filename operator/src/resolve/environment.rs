@@ -69,7 +69,8 @@ pub struct Environment {
     pub provenance: Provenance,
     /// Which release they follow; none when the CRDs do not say.
     pub bundle: Option<Bundle>,
-    /// Kinds of the Gateway API that nobody can make objects of here: not installed, or not in the version that is read.
+    /// Kinds that nobody can make objects of here: of the Gateway API, not installed or not in the version that is read; of
+    /// Kubernetes, not served.
     pub absent: BTreeSet<Kind>,
 }
 

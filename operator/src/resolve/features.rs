@@ -5,7 +5,7 @@
 
 use portolan_crds::features as name;
 
-use super::{Bundle, Channel, Environment};
+use super::{Bundle, Channel, Environment, Provenance};
 use crate::model::Kind;
 
 /// A feature, and the CRDs that it needs.
@@ -15,33 +15,46 @@ struct Feature {
     since: u32,
     /// The minor version of the first release that has it in the standard channel; none when it is experimental still.
     standard: Option<u32>,
+    /// Whether it is about what a cluster alone has: Services with addresses, objects with labels.
+    cluster: bool,
 }
 
 /// In the standard channel of every release that Portolan knows.
 const fn core(name: &'static str) -> Feature {
-    Feature { name, since: 0, standard: Some(0) }
+    Feature { name, since: 0, standard: Some(0), cluster: false }
+}
+
+/// As [`core`], where fleets are objects of a cluster.
+const fn fleet(name: &'static str) -> Feature {
+    Feature { cluster: true, ..core(name) }
 }
 
 /// New in a release, in both channels.
 const fn new(name: &'static str, since: u32) -> Feature {
-    Feature { name, since, standard: Some(since) }
+    Feature { name, since, standard: Some(since), cluster: false }
 }
 
 const FEATURES: &[Feature] = &[
     core(name::BACKEND_TLS_POLICY),
     core(name::BACKEND_TLS_POLICY_SAN_VALIDATION),
+    Feature { name: name::CLUSTER_TRUST_BUNDLE, since: 7, standard: None, cluster: false },
     core(name::GRPC_ROUTE),
     core(name::GRPC_ROUTE_NAMED_ROUTE_RULE),
     new(name::GRPC_ROUTE_REQUEST_HEADER_MODIFIER, 7),
     core(name::GATEWAY),
     core(name::GATEWAY_ADDRESS_EMPTY),
+    Feature { name: name::GATEWAY_ADDRESS_ROUTABILITY, since: 7, standard: None, cluster: true },
+    Feature { name: name::GATEWAY_ADDRESS_ROUTABILITY_CLUSTER, since: 7, standard: None, cluster: true },
     core(name::GATEWAY_BACKEND_CLIENT_CERTIFICATE),
     core(name::GATEWAY_FRONTEND_CLIENT_CERTIFICATE_VALIDATION),
     core(name::GATEWAY_FRONTEND_CLIENT_CERTIFICATE_VALIDATION_INSECURE_FALLBACK),
     core(name::GATEWAY_HTTP_LISTENER_ISOLATION),
     core(name::GATEWAY_HTTPS_LISTENER_DETECT_MISDIRECTED_REQUESTS),
+    fleet(name::GATEWAY_INFRASTRUCTURE),
+    Feature { name: name::GATEWAY_LISTENER_FILTERS, since: 7, standard: None, cluster: false },
     core(name::GATEWAY_PORT_8080),
     new(name::GATEWAY_ROUTE_HOSTNAME_INTERSECTION_PRECEDENCE, 7),
+    fleet(name::GATEWAY_STATIC_ADDRESSES),
     core(name::HTTP_ROUTE),
     core(name::HTTP_ROUTE_303_REDIRECT_STATUS_CODE),
     core(name::HTTP_ROUTE_307_REDIRECT_STATUS_CODE),
@@ -52,7 +65,7 @@ const FEATURES: &[Feature] = &[
     core(name::HTTP_ROUTE_BACKEND_TIMEOUT),
     new(name::HTTP_ROUTE_BACKEND_URL_REWRITE, 7),
     core(name::HTTP_ROUTE_CORS),
-    Feature { name: name::HTTP_ROUTE_DESTINATION_PORT_MATCHING, since: 0, standard: None },
+    Feature { name: name::HTTP_ROUTE_DESTINATION_PORT_MATCHING, since: 0, standard: None, cluster: false },
     core(name::HTTP_ROUTE_HOST_REWRITE),
     core(name::HTTP_ROUTE_METHOD_MATCHING),
     core(name::HTTP_ROUTE_NAMED_ROUTE_RULE),
@@ -67,13 +80,15 @@ const FEATURES: &[Feature] = &[
     core(name::HTTP_ROUTE_REQUEST_TIMEOUT),
     core(name::HTTP_ROUTE_RESPONSE_HEADER_MODIFICATION),
     new(name::HTTP_ROUTE_RETRY_CODES, 7),
-    Feature { name: name::HTTP_ROUTE_RETRY_CONNECTION_ERROR, since: 0, standard: Some(7) },
+    Feature { name: name::HTTP_ROUTE_RETRY_CONNECTION_ERROR, since: 0, standard: Some(7), cluster: false },
     core(name::HTTP_ROUTE_SCHEME_REDIRECT),
     core(name::LISTENER_SET),
     core(name::REFERENCE_GRANT),
     new(name::TCP_ROUTE, 6),
     core(name::TLS_ROUTE),
-    Feature { name: name::TLS_ROUTE_MODE_MIXED, since: 0, standard: Some(7) },
+    // Experimental before v1.7; needs no field, so it works whatever the channel is (the suite has a test that refuses it where it
+    // is not claimed).
+    core(name::TLS_ROUTE_MODE_MIXED),
     core(name::TLS_ROUTE_MODE_TERMINATE),
     new(name::UDP_ROUTE, 6),
 ];
@@ -90,7 +105,8 @@ pub(super) fn supported(environment: &Environment) -> Vec<&'static str> {
         first.is_some_and(|first| first <= minor)
     };
     let absent = |feature: &&Feature| environment.absent.iter().any(|kind| needs(feature.name, *kind));
-    let here = FEATURES.iter().filter(has).filter(|feature| !absent(feature));
+    let served = |feature: &&Feature| !feature.cluster || environment.provenance == Provenance::Kubernetes;
+    let here = FEATURES.iter().filter(has).filter(served).filter(|feature| !absent(feature));
     let mut names: Vec<_> = here.map(|feature| feature.name).collect();
     names.sort_unstable();
     names
@@ -111,7 +127,7 @@ mod tests {
 
     fn of(version: &str, channel: Channel) -> Vec<&'static str> {
         let bundle = Some(Bundle { version: version.into(), channel });
-        supported(&Environment { bundle, ..Environment::default() })
+        supported(&Environment { provenance: Provenance::Kubernetes, bundle, ..Environment::default() })
     }
 
     #[test]
@@ -120,6 +136,22 @@ mod tests {
         assert_eq!(all.len(), FEATURES.len());
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(all.iter().all(|one| name::ALL.contains(one)));
+    }
+
+    #[test]
+    fn features_of_fleets_are_those_of_a_cluster() {
+        let files = supported(&Environment::default());
+        let cluster = of("v1.7.0", Channel::Experimental);
+        let more: Vec<_> = cluster.into_iter().filter(|one| !files.contains(one)).collect();
+        assert_eq!(
+            more,
+            [
+                name::GATEWAY_ADDRESS_ROUTABILITY,
+                name::GATEWAY_ADDRESS_ROUTABILITY_CLUSTER,
+                name::GATEWAY_INFRASTRUCTURE,
+                name::GATEWAY_STATIC_ADDRESSES
+            ]
+        );
     }
 
     #[test]
@@ -135,6 +167,8 @@ mod tests {
             (Kind::BackendTlsPolicy, name::BACKEND_TLS_POLICY_SAN_VALIDATION),
             (Kind::BackendTlsPolicy, name::GATEWAY_BACKEND_CLIENT_CERTIFICATE),
             (Kind::ReferenceGrant, name::REFERENCE_GRANT),
+            // The API server may not serve it (GEP-5075).
+            (Kind::ClusterTrustBundle, name::CLUSTER_TRUST_BUNDLE),
         ] {
             let left = without(kind);
             assert!(!left.contains(&gone) && left.contains(&name::GATEWAY), "{kind}: {left:?}");
@@ -146,8 +180,13 @@ mod tests {
         let experimental = name::HTTP_ROUTE_DESTINATION_PORT_MATCHING;
         assert!(of("v1.7.0", Channel::Experimental).contains(&experimental));
         assert!(!of("v1.7.0", Channel::Standard).contains(&experimental));
+        let routability = name::GATEWAY_ADDRESS_ROUTABILITY_CLUSTER;
+        assert!(of("v1.7.0", Channel::Experimental).contains(&routability));
+        assert!(!of("v1.7.0", Channel::Standard).contains(&routability));
+        assert!(!of("v1.6.3", Channel::Experimental).contains(&routability));
         assert!(of("v1.7.0", Channel::Standard).contains(&name::HTTP_ROUTE_RETRY_CODES));
         assert!(!of("v1.6.3", Channel::Experimental).contains(&name::HTTP_ROUTE_RETRY_CODES));
         assert!(!of("v1.6.3", Channel::Standard).contains(&name::HTTP_ROUTE_RETRY_CONNECTION_ERROR));
+        assert!(of("v1.5.1", Channel::Standard).contains(&name::TLS_ROUTE_MODE_MIXED), "it needs no field");
     }
 }

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use portolan_xds::ir::{
-    Cors, CorsOrigin, Fraction, HeaderEdit, HeaderEdits, Millis, Mirror, PathMatch, PathRewrite, Redirect,
-    RedirectScheme, UrlRewrite,
+    Cors, CorsOrigin, ExternalAuth, Fraction, HeaderEdit, HeaderEdits, Millis, Mirror, PathMatch,
+    PathRewrite, Redirect, RedirectScheme, UrlRewrite,
 };
 
 use super::{
-    Fault,
+    Fault, RefFrom, auth,
     backend::{self, ClusterId},
     engine::State,
 };
 use crate::{
-    model::{
-        CorsFilter, Filter, HeaderModifier, MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Route,
-    },
+    model::{CorsFilter, Filter, HeaderModifier, MirrorFilter, PathModifier, RedirectFilter, RewriteFilter},
     world::View,
 };
 
@@ -25,21 +23,23 @@ pub(super) struct Filters {
     pub(super) request_headers: HeaderEdits,
     pub(super) response_headers: HeaderEdits,
     pub(super) cors: Option<Cors>,
+    pub(super) auth: Option<Arc<ExternalAuth>>,
     pub(super) redirect: Option<RedirectFilter>,
     pub(super) rewrite: Option<RewriteFilter>,
     pub(super) mirrors: Vec<Mirror>,
     pub(super) clusters: Vec<ClusterId>,
     /// References of filters that cannot be followed.
     pub(super) faults: Vec<Fault>,
-    /// A filter that Portolan does not have: the rule answers 500 (HTTPRouteFilter.extensionRef: must not be skipped).
-    pub(super) unknown: bool,
+    /// Why nothing may pass: the rule answers 500. A filter that Portolan does not have must not be skipped
+    /// (HTTPRouteFilter.extensionRef), and one that cannot ask for authorization fails closed (GEP-1494).
+    pub(super) closed: Option<&'static str>,
 }
 
 /// Reads the filters of one position. An error means that the rule cannot be expressed.
 pub(super) fn collect(
     view: &View<'_>,
     state: &State,
-    route: &Route,
+    from: &RefFrom<'_>,
     filters: &[Filter],
 ) -> Result<Filters, Fault> {
     let mut out = Filters::default();
@@ -55,7 +55,7 @@ pub(super) fn collect(
                     .map_err(|fault| fault.at(&field))?;
             }
             Filter::RequestMirror { request_mirror } => {
-                match backend::backend(view, state, route, &request_mirror.backend_ref) {
+                match backend::backend(view, state, from, &request_mirror.backend_ref, None) {
                     Ok(None) => {}
                     Ok(Some(cluster)) => {
                         out.mirrors
@@ -71,15 +71,29 @@ pub(super) fn collect(
             Filter::UrlRewrite { url_rewrite } => out.rewrite = Some(url_rewrite.clone()),
             Filter::Cors { cors } => out.cors = Some(self::cors(cors)),
             Filter::ExtensionRef { extension_ref } => {
-                out.unknown = true;
+                out.closed = Some("the rule has a filter that does not exist");
                 let fault =
                     Fault::new("InvalidKind", format!("extensionRef {extension_ref}: no such filter"));
                 out.faults.push(fault.at(&field));
             }
-            Filter::ExternalAuth {} => {
-                return Err(
-                    Fault::new("UnsupportedValue", "filter ExternalAuth is not supported yet").at(&field)
-                );
+            Filter::ExternalAuth { external_auth } => {
+                let field = format!("{field}.externalAuth");
+                let twice =
+                    || Fault::unsupported("is there twice: expected at most one in a list").at(&field);
+                let resolved = match auth::external(view, state, from, external_auth, &field) {
+                    Ok(_) if out.auth.is_some() => Err(Some(twice())),
+                    resolved => resolved,
+                };
+                match resolved {
+                    Ok((server, cluster)) => {
+                        out.auth = Some(Arc::new(server));
+                        out.clusters.push(cluster);
+                    }
+                    Err(fault) => {
+                        out.closed = Some("nobody can be asked whether the request may pass");
+                        out.faults.extend(fault);
+                    }
+                }
             }
         }
     }
@@ -94,7 +108,7 @@ pub(super) fn collect(
 
 /// Headers that frame a message or steer its connection (RFC 9110 §7.6.1, RFC 9112 §6). A length that does not fit its body
 /// would make the next request's bytes, of whichever route, part of this one.
-const OF_THE_CONNECTION: [&str; 8] = [
+pub(super) const OF_THE_CONNECTION: [&str; 8] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -142,7 +156,7 @@ fn edits(field: &str, spec: &HeaderModifier) -> Result<HeaderEdits, Fault> {
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(token)
 }

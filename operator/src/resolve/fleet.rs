@@ -10,10 +10,10 @@ use portolan_crds::fleet_config::{FleetConfigSpec, Inherited, LockedField};
 use portolan_xds::ir::Transport;
 use serde::Serialize;
 
-use super::{Engine, Fault, Unit, engine::State, parameters::parameters};
+use super::{Engine, Fault, Unit, class::class_of, engine::State, parameters::parameters};
 use crate::{
     fleet::cluster::Settings,
-    model::{Address, Kind, ObjectKey},
+    model::{Address, ObjectKey},
     world::{Read, View},
 };
 
@@ -46,8 +46,8 @@ pub struct FleetPlan {
 
 impl FleetPlan {
     /// The IP addresses that must be among those that the Gateway gets.
-    pub fn required(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.addresses.iter().filter_map(|address| address.value.as_ref())
+    pub fn required(&self) -> impl Iterator<Item = (&Address, &str)> {
+        self.addresses.iter().filter_map(|address| Some((address, address.value.as_deref()?)))
     }
 }
 
@@ -56,8 +56,7 @@ pub(super) fn fleet(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<F
     view.record(Read::Output(Unit::Listeners(key.clone())));
     let listeners = state.listeners(key)?;
     let gateway = view.gateway(key)?;
-    let class = ObjectKey::new(Kind::GatewayClass, "", gateway.class.clone());
-    view.record(Read::Output(Unit::Class(class.clone())));
+    let class = class_of(view, state, &gateway)?;
     let infrastructure = &gateway.infrastructure;
     let empty = |value: &Option<Arc<str>>| value.as_ref().is_none_or(|text| text.is_empty());
     let addresses = gateway.addresses.iter().map(|address| Address {
@@ -65,7 +64,6 @@ pub(super) fn fleet(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<F
         routability: address.routability.clone().filter(|_| !empty(&address.routability)),
         ..address.clone()
     });
-    let class = state.class(&class)?;
     let (own, fault) = parameters(view, infrastructure.parameters_ref.as_ref(), Some(&key.namespace));
     let Inherited { spec: config, ignored } = (*own).clone().over(&class.config);
     let contradiction = || {
@@ -101,8 +99,11 @@ fn unsupported_address(addresses: &[Address]) -> Option<Fault> {
             ));
         }
         match address.routability.as_deref() {
-            None | Some("" | "Cluster") => None,
-            Some(other) => fault(format!("addresses[{index}]: routability {other} is not supported")),
+            None | Some("" | Address::CLUSTER) => None,
+            Some(other) => fault(format!(
+                "addresses[{index}]: routability {other} is not supported: use {}, or leave it out",
+                Address::CLUSTER
+            )),
         }
     })
 }

@@ -7,6 +7,8 @@ use portolan_xds::ir::{self, SecretBody};
 use super::{
     Fault, RefFrom,
     authority::{self, AuthorityError},
+    class::class_of,
+    engine::State,
 };
 use crate::{
     model::{Kind, ObjectKey, Validation, ValidationMode},
@@ -55,11 +57,12 @@ impl ClientCheck {
 }
 
 /// Resolves [`super::Unit::Frontend`].
-pub(super) fn frontend(view: &View<'_>, key: &ObjectKey) -> Option<FrontendOut> {
+pub(super) fn frontend(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<FrontendOut> {
     let gateway = view.gateway(key)?;
+    class_of(view, state, &gateway)?;
     let base = format!("{}/{}/clients", key.namespace, key.name);
     let of = |validation: &Option<Validation>, name: String, field: &str| {
-        validation.as_ref().map(|validation| Arc::new(check(view, key, validation, name, field)))
+        validation.as_ref().map(|validation| Arc::new(check((view, state), key, validation, name, field)))
     };
     Some(FrontendOut {
         default: of(&gateway.frontend.default, base.clone(), "default"),
@@ -76,7 +79,7 @@ pub(super) fn frontend(view: &View<'_>, key: &ObjectKey) -> Option<FrontendOut> 
 
 /// The secret is named by where it is used, so that an edit of the references changes no listener.
 fn check(
-    view: &View<'_>,
+    (view, state): (&View<'_>, &State),
     gateway: &ObjectKey,
     validation: &Validation,
     name: String,
@@ -86,7 +89,7 @@ fn check(
     let from = RefFrom { kind: Kind::Gateway, namespace: &gateway.namespace };
     let (mut bundles, mut faults) = (Vec::new(), Vec::new());
     for (position, reference) in validation.ca_certificate_refs.iter().enumerate() {
-        let (reason, message) = match authority::authorities(view, &from, reference) {
+        let (reason, message) = match authority::authorities(view, state, &from, reference) {
             Ok(bundle) => {
                 bundles.push(bundle);
                 continue;

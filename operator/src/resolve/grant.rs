@@ -29,6 +29,13 @@ pub struct RefFrom<'a> {
     pub namespace: &'a Arc<str>,
 }
 
+impl<'a> RefFrom<'a> {
+    /// An object that refers.
+    pub fn of(object: &'a ObjectKey) -> Self {
+        Self { kind: object.kind, namespace: &object.namespace }
+    }
+}
+
 /// Why a reference cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RefError {

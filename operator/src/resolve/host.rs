@@ -5,12 +5,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use portolan_xds::ir::{self, Origin, RouteRank, VirtualHost, VirtualHostKey};
+use portolan_xds::ir::{self, Origin, Otherwise, RouteRank, VirtualHost, VirtualHostKey};
 
 use super::{
     ClusterId, RouteOut,
     engine::State,
-    slot::{Members, Rank, Slot},
+    slot::{Members, Rank, Slot, Structural},
 };
 use crate::{
     model::ObjectKey,
@@ -49,12 +49,21 @@ struct Part {
 pub(super) fn host(
     view: &View<'_>,
     state: &State,
+    gateway: &ObjectKey,
     key: &VirtualHostKey,
     before: Option<&HostOut>,
 ) -> Option<HostOut> {
     let slot = Slot::Host(key.clone());
     view.record(Read::MembersOf(slot.clone()));
     let members = state.slots.members(&slot)?;
+    let holder = members.holder();
+    let gateway = || Some(Origin::new(gateway.to_string()));
+    let filters = holder.and_then(|one| state.pre_routing(&one.owner)?.listeners.get(&one.listener).cloned());
+    if filters.as_ref().is_some_and(|filters| filters.closed) {
+        let host = VirtualHost { otherwise: Otherwise::Closed, origin: gateway(), ..VirtualHost::default() };
+        return Some(HostOut { host: Arc::new(host), clusters: Arc::default(), parts: Vec::new() });
+    }
+    let filters = filters.unwrap_or_default();
     let before = before.filter(|before| !before.parts.is_empty());
     let (parts, difference) = parts(members, before.map_or(&[], |before| &before.parts));
     let routes = match before {
@@ -64,14 +73,23 @@ pub(super) fn host(
     if routes.is_empty() && members.structural.is_none() {
         return None;
     }
-    let clusters = match (before, parts.as_slice()) {
-        (_, [only]) => Arc::clone(&only.rules.clusters),
+    let same_filters = |before: &&HostOut| before.host.auth == filters.servers;
+    let clusters = match (before.filter(same_filters), parts.as_slice()) {
+        (_, [only]) if filters.clusters.is_empty() => Arc::clone(&only.rules.clusters),
         (Some(before), _) if difference.keeps_clusters() => Arc::clone(&before.clusters),
-        _ => Arc::new(parts.iter().flat_map(|part| part.rules.clusters.iter().cloned()).collect()),
+        _ => {
+            let of_routes = parts.iter().flat_map(|part| part.rules.clusters.iter());
+            Arc::new(of_routes.chain(&filters.clusters).cloned().collect())
+        }
     };
-    let misdirected = members.structural.unwrap_or(false);
+    let otherwise = match members.structural {
+        Some(Structural::Misdirected) => Otherwise::Misdirected,
+        _ => Otherwise::NotFound,
+    };
     let parts = if parts.len() < WORTH_KEEPING { Vec::new() } else { parts };
-    Some(HostOut { host: Arc::new(VirtualHost { routes, misdirected }), clusters, parts })
+    let origin = if filters.servers.is_empty() { None } else { gateway() };
+    let host = VirtualHost { routes, auth: filters.servers.clone(), otherwise, origin };
+    Some(HostOut { host: Arc::new(host), clusters, parts })
 }
 
 /// The parts that differ from those of the last output.
@@ -97,13 +115,13 @@ fn parts<'a>(members: &Members, before: &'a [Arc<Part>]) -> (Vec<Arc<Part>>, Dif
             old = before.next_if(|old| same(&old.object, object));
         }
         if let Some(old) = old {
-            if Arc::ptr_eq(&old.rules, rules) && old.rank == member.rank {
+            if Arc::ptr_eq(&old.rules, rules) && old.rank == member.place.rank {
                 parts.push(Arc::clone(old));
                 continue;
             }
             difference.gone.push(old);
         }
-        let new = Arc::new(part(object, member.rank, rules));
+        let new = Arc::new(part(object, member.place.rank, rules));
         difference.new.push(Arc::clone(&new));
         parts.push(new);
     }

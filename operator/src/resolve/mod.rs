@@ -6,6 +6,7 @@
 
 mod access_log;
 mod attach;
+mod auth;
 mod authority;
 mod backend;
 mod chains;
@@ -27,8 +28,10 @@ mod matches;
 mod parameters;
 mod placement;
 mod policy;
+mod pre_routing;
 mod report;
 mod route;
+mod session;
 mod slot;
 mod stream;
 mod tls;
@@ -48,12 +51,13 @@ pub use grant::{Granted, RefError, RefFrom};
 pub use listeners::{ListenerOut, ListenersOut, Protocol, Serves, SetOut};
 pub use placement::{Addresses, Placement};
 pub use policy::{BackendTls, Connection, PolicyOut};
+pub use pre_routing::{PreRouting, PreRoutingOut};
 pub use report::{
     AddressReport, AncestorReport, ClassReport, Condition, FeatureReport, GatewayReport, ListenerReport,
     ParentReport, PolicyReport, Programmed, Report, RouteReport, SetReport, Status,
 };
 pub use route::{RouteOut, RuleOut, StreamRule};
-pub use slot::{Slot, StreamKey, StreamKind, StreamName};
+pub use slot::{Holder, Place, Slot, StreamKey, StreamKind, StreamName, Structural};
 pub use stream::StreamOut;
 pub use tls::{Certificate, ListenerTls, TlsOut, holds_pair};
 pub use unit::{Output, Unit};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use portolan_xds::ir::Transport;
 
 use super::{AddressReport, Engine, Fault, FleetPlan, fleet};
-use crate::model::ObjectKey;
+use crate::model::{Address, ObjectKey};
 
 /// Which addresses a fleet gave a Gateway's ports, or why it could not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,12 @@ impl Engine {
         };
         assigned.sort();
         assigned.dedup();
-        let missing = plan.required().find(|value| assigned.iter().all(|one| *one.value != ***value));
+        // A host has no inside and outside: there the value alone counts.
+        let bound = placement.addresses == Addresses::Bound;
+        let has = |asked: &Address, value: &str| {
+            assigned.iter().any(|one| if bound { one.value == value } else { one.is(asked) })
+        };
+        let missing = plan.required().find(|(asked, value)| !has(asked, value)).map(|(_, value)| value);
         let fault = match (refusal, missing) {
             (Some(why), _) => unusable(why),
             (None, Some(value)) => unusable(fleet::not_an_ip(value).unwrap_or_else(|| {

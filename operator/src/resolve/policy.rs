@@ -93,7 +93,7 @@ pub(super) fn connection(
 }
 
 /// Resolves [`Unit::Policy`].
-pub(super) fn policy(view: &View<'_>, key: &ObjectKey) -> Option<PolicyOut> {
+pub(super) fn policy(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<PolicyOut> {
     let policy = view.backend_tls_policy(key)?;
     let (lost, missing) = targets(view, &policy);
     let all = policy.targets.len();
@@ -105,7 +105,7 @@ pub(super) fn policy(view: &View<'_>, key: &ObjectKey) -> Option<PolicyOut> {
         unresolved: Vec::new(),
         notes: lost.iter().chain(&missing).cloned().collect(),
     };
-    match trust(view, &policy, &mut out) {
+    match trust(view, state, &policy, &mut out) {
         Ok(tls) => out.tls = Some(Arc::new(tls)),
         Err(fault) => out.fault = Some(fault),
     }
@@ -151,7 +151,12 @@ fn targets(view: &View<'_>, policy: &BackendTlsPolicy) -> (Vec<String>, Vec<Stri
 }
 
 /// What a policy says of TLS; an error means that nothing can be verified.
-fn trust(view: &View<'_>, policy: &BackendTlsPolicy, out: &mut PolicyOut) -> Result<BackendTls, Fault> {
+fn trust(
+    view: &View<'_>,
+    state: &State,
+    policy: &BackendTlsPolicy,
+    out: &mut PolicyOut,
+) -> Result<BackendTls, Fault> {
     let key = &policy.meta.key;
     let validation = &policy.validation;
     let invalid = |message: String| Fault::new("Invalid", message).at("validation");
@@ -188,7 +193,7 @@ fn trust(view: &View<'_>, policy: &BackendTlsPolicy, out: &mut PolicyOut) -> Res
                 "names no authorities: give caCertificateRefs or wellKnownCACertificates".into(),
             ));
         }
-        None => authorities(view, policy, out)?,
+        None => authorities(view, state, policy, out)?,
     };
     Ok(BackendTls {
         policy: key.clone(),
@@ -204,13 +209,14 @@ fn trust(view: &View<'_>, policy: &BackendTlsPolicy, out: &mut PolicyOut) -> Res
 /// Gathers the authorities of the references. Those that cannot be used are told; one that can is enough.
 fn authorities(
     view: &View<'_>,
+    state: &State,
     policy: &BackendTlsPolicy,
     out: &mut PolicyOut,
 ) -> Result<UpstreamTrust, Fault> {
     let from = RefFrom { kind: Kind::BackendTlsPolicy, namespace: &policy.meta.key.namespace };
     let mut bundles = Vec::new();
     for (position, reference) in policy.validation.ca_certificate_refs.iter().enumerate() {
-        let (reason, message) = match authority::authorities(view, &from, reference) {
+        let (reason, message) = match authority::authorities(view, state, &from, reference) {
             Ok(bundle) => {
                 bundles.push(bundle);
                 continue;

@@ -3,14 +3,15 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use portolan_xds::ir::{
-    Action, Arm, Backend, Millis, PathMatch, Retry, RouteMatch, Target, Timeouts, UrlRewrite,
+    Action, Arm, Backend, Millis, PathMatch, Retry, RouteMatch, Session, Target, Timeouts, UrlRewrite,
 };
 
 use super::{
-    BackendTarget, ClusterId, Fault, backend,
+    BackendTarget, ClusterId, Fault, RefFrom, attach, backend,
     engine::State,
     filters::{self, Filters},
     matches::{self, Precedence},
+    session,
 };
 use crate::{
     model::{Kind, ObjectKey, Route, RouteMatches, Rule, WeightedRef, parse_duration},
@@ -74,9 +75,13 @@ pub struct RuleOut {
 /// The largest weight of the API (BackendRef.weight).
 const MOST_WEIGHT: u32 = 1_000_000;
 
-/// Resolves [`super::Unit::Route`].
+/// Resolves [`super::Unit::Route`], if the route is attached to a Gateway of ours: others' routes are others' work. Each
+/// attachment that comes or goes has this run again.
 pub(super) fn route(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<RouteOut> {
     let route = view.route(key)?;
+    if !attach::parents_of(&route).iter().any(|parent| state.attach(key, parent).is_some()) {
+        return None;
+    }
     let mut out = RouteOut {
         generation: route.meta.generation,
         created: route.meta.created,
@@ -117,23 +122,21 @@ fn resolve_rule(
     rule: &Rule,
     out: &mut RouteOut,
 ) -> Result<(), Fault> {
-    if rule.session_persistence {
-        return Err(Fault::unsupported("sessionPersistence is not supported yet"));
-    }
     let parsed: Vec<(RouteMatch, Precedence)> = match &rule.matches {
         RouteMatches::Http(specs) => each(specs, matches::http),
         RouteMatches::Grpc(specs) => each(specs, matches::grpc),
         RouteMatches::Everything => Ok(Vec::new()),
     }
     .map_err(Fault::unsupported)?;
-    let rule_filters = filters::collect(view, state, route, &rule.filters)?;
+    let rule_filters = filters::collect(view, state, &RefFrom::of(&route.meta.key), &rule.filters)?;
     let mut arms = Vec::with_capacity(rule.backends.len());
     for (position, reference) in rule.backends.iter().enumerate() {
         let field = format!("backendRefs[{position}]");
         check_weight(reference).map_err(|fault| fault.at(&field))?;
         arms.push((reference, resolve_arm(view, state, route, reference).map_err(|fault| fault.at(&field))?));
     }
-    let parts = Parts { route, rule, filters: &rule_filters, arms: &arms };
+    let session = session::session(&route.meta.key, rule)?;
+    let parts = Parts { route, rule, filters: &rule_filters, arms: &arms, session };
     let per_match = filters::needs_prefix(&rule_filters)
         || arms.iter().any(|(_, arm)| filters::needs_prefix(&arm.filters));
     let mut shared: Option<Arc<Action>> = None;
@@ -179,7 +182,7 @@ fn stream_rule(
     for (position, reference) in rule.backends.iter().enumerate() {
         let field = format!("backendRefs[{position}]");
         check_weight(reference).map_err(|fault| fault.at(&field))?;
-        match backend::target(view, state, route, &reference.reference) {
+        match backend::target(view, state, &RefFrom::of(&route.meta.key), &reference.reference) {
             Ok((target, _)) => arms.push((reference.weight, Some(target))),
             Err(fault) => {
                 arms.push((reference.weight, None));
@@ -221,10 +224,11 @@ fn resolve_arm(
     route: &Route,
     reference: &WeightedRef,
 ) -> Result<ArmParts, Fault> {
+    let from = RefFrom::of(&route.meta.key);
     Ok(ArmParts {
         weight: reference.weight,
-        cluster: backend::backend(view, state, route, &reference.reference),
-        filters: filters::collect(view, state, route, &reference.filters)?,
+        cluster: backend::backend(view, state, &from, &reference.reference, None),
+        filters: filters::collect(view, state, &from, &reference.filters)?,
     })
 }
 
@@ -233,6 +237,7 @@ struct Parts<'a> {
     rule: &'a Rule,
     filters: &'a Filters,
     arms: &'a [(&'a WeightedRef, ArmParts)],
+    session: Option<Arc<Session>>,
 }
 
 impl Parts<'_> {
@@ -241,13 +246,14 @@ impl Parts<'_> {
             request_headers: self.filters.request_headers.clone(),
             response_headers: self.filters.response_headers.clone(),
             cors: self.filters.cors.clone(),
+            auth: self.filters.auth.clone(),
             target: self.target(matched)?,
         })
     }
 
     fn target(&self, matched: &PathMatch) -> Result<Target, Fault> {
-        if self.filters.unknown {
-            return Ok(self.answer("the rule has a filter that does not exist"));
+        if let Some(why) = self.filters.closed {
+            return Ok(self.answer(why));
         }
         if let Some(redirect) = &self.filters.redirect {
             return Ok(Target::Redirect(filters::redirect(redirect, matched)?));
@@ -272,6 +278,7 @@ impl Parts<'_> {
             mirrors: self.filters.mirrors.clone(),
             timeouts: self.timeouts()?,
             retry: self.retry()?,
+            session: self.session.clone(),
         })
     }
 
@@ -309,9 +316,11 @@ fn arm_ir(arm: &ArmParts, matched: &PathMatch) -> Result<Arm, Fault> {
     let rewrite: Option<UrlRewrite> =
         filters.rewrite.as_ref().map(|spec| filters::rewrite(Some(spec), matched)).transpose()?;
     let backend = match &arm.cluster {
-        Ok(Some(cluster)) if !filters.unknown => Backend::Cluster(cluster.name()),
+        Ok(Some(cluster)) if filters.closed.is_none() => Backend::Cluster(cluster.name()),
         _ => Backend::Invalid,
     };
+    // A redirect must not pass what must not pass.
+    let redirect = filters.redirect.as_ref().filter(|_| filters.closed.is_none());
     Ok(Arm {
         weight: arm.weight,
         backend,
@@ -320,6 +329,7 @@ fn arm_ir(arm: &ArmParts, matched: &PathMatch) -> Result<Arm, Fault> {
         rewrite,
         mirrors: filters.mirrors.clone(),
         cors: filters.cors.clone(),
-        redirect: filters.redirect.as_ref().map(|spec| filters::redirect(spec, matched)).transpose()?,
+        auth: filters.auth.clone(),
+        redirect: redirect.map(|spec| filters::redirect(spec, matched)).transpose()?,
     })
 }

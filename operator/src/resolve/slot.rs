@@ -91,8 +91,49 @@ pub(super) type Rank = Reverse<(bool, usize)>;
 pub(super) struct Members {
     /// Routes.
     pub(super) routes: BTreeMap<ObjectKey, Member>,
-    /// Wanted by listeners, and whether as misdirected.
-    pub(super) structural: Option<bool>,
+    /// Why it exists whatever routes do.
+    pub(super) structural: Option<Structural>,
+}
+
+/// Why a slot exists whatever routes do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Structural {
+    /// It is a listener's own hostname: 404 or a closed connection (listener isolation).
+    Own(Holder),
+    /// It is the hostname of another listener: 421.
+    Misdirected,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The Gateway or ListenerSet that it is of.
+    pub owner: ObjectKey,
+    /// Its name there.
+    pub listener: Arc<str>,
+}
+
+impl Members {
+    /// The listener whose slot it is; none where it is another's.
+    pub(super) fn holder(&self) -> Option<Holder> {
+        match &self.structural {
+            Some(Structural::Own(holder)) => Some(holder.clone()),
+            Some(Structural::Misdirected) => None,
+            None => self.routes.values().next().map(|member| Holder {
+                owner: member.parent.clone(),
+                listener: member.place.listener.clone(),
+            }),
+        }
+    }
+}
+
+/// What a route has of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How specific the hostname is that the route wrote.
+    pub rank: Reverse<(bool, usize)>,
+    /// The listener of the parent whose slot it is: a slot is one listener's.
+    pub listener: Arc<str>,
 }
 
 /// A route that shares a slot.
@@ -100,8 +141,8 @@ pub(super) struct Members {
 pub(super) struct Member {
     /// The Gateway or ListenerSet through which it came.
     pub(super) parent: ObjectKey,
-    /// How specific its own hostname is.
-    pub(super) rank: Rank,
+    /// Its place.
+    pub(super) place: Place,
     /// Its rules, if it could be resolved.
     pub(super) rules: Option<Arc<RouteOut>>,
 }
@@ -116,6 +157,15 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn members(&self, slot: &Slot) -> Option<&Members> {
         self.members.get(slot)
+    }
+
+    /// The slots of all listeners of a Gateway or ListenerSet. Looks at every slot: for rare changes.
+    pub(super) fn held_by(&self, owner: &ObjectKey) -> Vec<(Slot, Arc<str>)> {
+        let held = self.members.iter().filter_map(|(slot, members)| {
+            let holder = members.holder().filter(|holder| holder.owner == *owner)?;
+            Some((slot.clone(), holder.listener))
+        });
+        held.collect()
     }
 
     /// Gives a route's new rules to a slot. Returns whether it shares the slot.

@@ -74,9 +74,12 @@ fn passes_tls(view: &View<'_>, state: &State, gateway: &ObjectKey, key: &StreamK
     if key.name.kind != StreamKind::Tls {
         return false;
     }
-    view.record(Read::Output(Unit::Listeners(gateway.clone())));
     let host: Option<Hostname> = key.domain.parse().ok();
     let owner = state.listeners(gateway).and_then(|all| all.stream_owner(&key.name, host.as_ref()));
+    view.record(match owner {
+        Some(listener) => Read::ListenersOf(listener.owner(gateway).clone()),
+        None => Read::Output(Unit::Listeners(gateway.clone())),
+    });
     owner.and_then(|listener| listener.protocol) != Some(Protocol::Tls(TlsMode::Terminate))
 }
 
@@ -86,7 +89,7 @@ fn serving_route(state: &State, slot: &Slot) -> Option<(ObjectKey, StreamRule)> 
     let members = state.slots.members(slot)?;
     let candidates = members.routes.iter().filter_map(|(key, member)| {
         let rules = member.rules.as_ref()?;
-        let order = (member.rank, rules.created, format!("{}/{}", key.namespace, key.name));
+        let order = (member.place.rank, rules.created, format!("{}/{}", key.namespace, key.name));
         Some((order, key, rules.stream.as_ref()?))
     });
     let (_, key, rule) = candidates.min_by(|(one, ..), (other, ..)| one.cmp(other))?;

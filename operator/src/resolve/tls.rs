@@ -7,6 +7,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
     Fault, Protocol, RefFrom, Unit,
+    class::class_of,
     engine::State,
     grant::{Granted, RefError, named, resolve_ref},
 };
@@ -57,10 +58,13 @@ impl TlsOut {
 }
 
 /// Resolves [`super::Unit::Tls`].
-pub(super) fn tls(view: &View<'_>, key: &ObjectKey) -> Option<TlsOut> {
-    let (listeners, reference) = match key.kind {
-        Kind::ListenerSet => (view.listener_set(key)?.listeners.clone(), None),
-        _ => view.gateway(key).map(|one| (one.listeners.clone(), one.client_certificate.clone()))?,
+pub(super) fn tls(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<TlsOut> {
+    let (listeners, reference) = if key.kind == Kind::ListenerSet {
+        (view.listener_set(key)?.listeners.clone(), None)
+    } else {
+        let gateway = view.gateway(key)?;
+        class_of(view, state, &gateway)?;
+        (gateway.listeners.clone(), gateway.client_certificate.clone())
     };
     let mut out = TlsOut::default();
     let terminates = |one: &&ListenerSpec| {

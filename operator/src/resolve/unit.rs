@@ -5,8 +5,8 @@ use std::sync::Arc;
 use portolan_xds::ir::{self, VirtualHostKey};
 
 use super::{
-    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, PolicyOut, RouteOut,
-    StreamKey, StreamOut, TlsOut, host::HostOut,
+    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, PolicyOut,
+    PreRoutingOut, RouteOut, StreamKey, StreamOut, TlsOut, host::HostOut,
 };
 use crate::model::ObjectKey;
 
@@ -26,6 +26,8 @@ pub enum Unit {
     Tls(ObjectKey),
     /// A BackendTLSPolicy.
     Policy(ObjectKey),
+    /// The filters of a Gateway's or a ListenerSet's own listeners.
+    PreRouting(ObjectKey),
     /// A route's rules, the same for every parent.
     Route(ObjectKey),
     /// A route (first) on a Gateway or ListenerSet (second): which listeners, which hostnames.
@@ -59,6 +61,8 @@ pub enum Output {
     Tls(Arc<TlsOut>),
     /// Of [`Unit::Policy`].
     Policy(Arc<PolicyOut>),
+    /// Of [`Unit::PreRouting`].
+    PreRouting(Arc<PreRoutingOut>),
     /// Of [`Unit::Route`].
     Route(Arc<RouteOut>),
     /// Of [`Unit::Attach`].

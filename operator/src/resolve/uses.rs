@@ -19,6 +19,14 @@ impl Engine {
         Some(self.gateways.iter().any(uses))
     }
 
+    /// The Gateway of ours that has the listeners of a Gateway or ListenerSet.
+    pub(super) fn gateway_of(&self, owner: &ObjectKey) -> Option<ObjectKey> {
+        match self.world.get(owner)? {
+            Object::ListenerSet(set) => set.gateway.clone().filter(|_| self.takes(owner)),
+            _ => Some(owner.clone()).filter(|gateway| self.is_served(gateway)),
+        }
+    }
+
     /// Whether a Gateway of ours takes a ListenerSet.
     fn takes(&self, set: &ObjectKey) -> bool {
         let Some(Object::ListenerSet(object)) = self.world.get(set) else { return false };

@@ -255,7 +255,7 @@ impl Core {
                     Some(served.edit(mirrors, |program, store| program.on_ack(*kind, resources, store, now)))
                 }
                 Event::Nacked { answer, message } => Some(served.edit(mirrors, |program, store| {
-                    program.on_nack(answer.kind, &answer.resources, message, store, now)
+                    program.on_nack(answer.kind, &answer.resources, answer.built, message, store, now)
                 })),
                 _ => None,
             };

@@ -8,7 +8,9 @@
 mod finalizer;
 mod merge;
 mod notices;
+mod pace;
 mod queue;
+mod rivals;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -27,12 +27,13 @@ async fn replica(twin: &Twin, name: &str) -> Operator {
         // What one knows of its proxies is its own affair in these tests.
         peer_address: None,
         installation: Installation {
+            namespace: "portolan-system".into(),
             proxy_image: "example.com/proxy".into(),
             xds_host: "localhost".into(),
             xds_port: 18_000,
         },
     };
-    Operator::start(twin.client(), options).await.unwrap()
+    Operator::start(twin.client(), "twin", options).await.unwrap()
 }
 
 async fn until<T: std::fmt::Debug>(

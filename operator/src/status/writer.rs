@@ -1,7 +1,7 @@
 //! The edge: asks the core, compares, writes.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use kube::{
     api::{Patch, PatchParams},
     core::DynamicObject,
 };
+use portolan_crds::names::CONTROLLER_NAME;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,9 @@ use super::{
     finalizer::finalizers,
     merge::{Merged, is_pending, merge},
     notices::notices,
+    pace::Pace,
     queue::{Outcome, Queue},
+    rivals::Rivals,
 };
 use crate::{
     events::Events,
@@ -53,6 +56,8 @@ pub struct Writer {
     leadership: Leadership,
     events: Events,
     metrics: Arc<Metrics>,
+    rivals: Arc<Mutex<Rivals>>,
+    pace: Arc<Mutex<Pace>>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -73,7 +78,8 @@ impl Writer {
         events: Events,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { client, handle, observations, leadership, events, metrics }
+        let (rivals, pace) = (Arc::default(), Arc::default());
+        Self { client, handle, observations, leadership, events, metrics, rivals, pace }
     }
 
     /// Works until `stop`, then ends the writes that are under way. `dirty` is told by core and observations which
@@ -148,12 +154,16 @@ impl Writer {
     }
 
     async fn look_at_status(&self, key: &ObjectKey, since: Instant) -> Outcome {
-        let Some(mut observed) = self.observations.get(key) else { return Outcome::Settled };
+        let Some(mut observed) = self.observations.get(key) else {
+            self.rivals().forget(key);
+            return Outcome::Settled;
+        };
         let asked = key.clone();
         // The core is gone: so are we, soon.
         let Ok(desired) = self.handle.ask(move |core| core.status(&asked)).await else {
             return Outcome::Settled;
         };
+        let words = xxhash_rust::xxh3::xxh3_64(json!(desired).to_string().as_bytes());
         for _ in 0..CONFLICTS {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let fields = match merge(&observed.status(), observed.generation, desired.as_ref(), &now) {
@@ -165,6 +175,12 @@ impl Writer {
             if desired.as_ref().is_some_and(is_pending) && Instant::now() < patient {
                 return Outcome::NotBefore(patient);
             }
+            if let Some(until) = self.rivals().wait(key, words, Instant::now()) {
+                return Outcome::NotBefore(until);
+            }
+            if let Some(until) = self.pace().wait(key, Instant::now()) {
+                return Outcome::NotBefore(until);
+            }
             let told = notices(&observed.status(), &fields);
             match self.write(key, &observed, Write::Status(fields)).await {
                 Ok(written) => {
@@ -173,6 +189,7 @@ impl Writer {
                     }
                     self.metrics.on_status_write(key.kind.as_str(), StatusWrite::Written);
                     self.observations.note(key, written);
+                    self.on_written(key, words);
                     return Outcome::Settled;
                 }
                 Err(Refusal::Conflict) => {
@@ -192,6 +209,25 @@ impl Writer {
             }
         }
         self.failed(key, "others write it all the time")
+    }
+
+    fn rivals(&self) -> MutexGuard<'_, Rivals> {
+        self.rivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn on_written(&self, key: &ObjectKey, words: u64) {
+        self.pace().on_written(key, Instant::now());
+        let wait = self.rivals().on_written(key, words, Instant::now());
+        if let Some(wait) = wait {
+            tracing::warn!(
+                object = %key, controller = CONTROLLER_NAME, wait = %format!("{} s", wait.as_secs()),
+                "somebody takes back what is written into its status, again and again: is there a second operator with this controller name?"
+            );
+        }
     }
 
     fn failed(&self, key: &ObjectKey, message: &str) -> Outcome {

@@ -24,6 +24,9 @@ pub enum Read {
     Output(Unit),
     /// Which routes share a slot, their rules, and what its listeners want of it.
     MembersOf(Slot),
+    /// What became of the listeners of a Gateway or of a ListenerSet, and which hosts of theirs belong to others. Among a
+    /// thousand ListenerSets a change is about one.
+    ListenersOf(ObjectKey),
     /// Which streams a Gateway has.
     StreamsOf(ObjectKey),
     /// Which addresses a Gateway's ports got.

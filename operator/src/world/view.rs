@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use super::{Read, World};
 use crate::model::{
-    BackendTlsPolicy, ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind, ListenerSet,
-    Namespace, Object, ObjectKey, ReferenceGrant, Route, Secret, Service,
+    BackendTlsPolicy, ClusterTrustBundle, ConfigMap, EndpointSlice, FleetConfig, Gateway, GatewayClass, Kind,
+    ListenerSet, Namespace, Object, ObjectKey, ReferenceGrant, Route, Secret, Service,
 };
 
 /// A view of the World that records every read of one unit.
@@ -67,6 +67,8 @@ impl<'w> View<'w> {
         fleet_config: FleetConfig -> FleetConfig,
         /// A ConfigMap. Call it only with a reference that was granted: see `resolve::grant`.
         config_map: ConfigMap -> ConfigMap,
+        /// A ClusterTrustBundle. It is of no namespace, so no grant is asked for.
+        cluster_trust_bundle: ClusterTrustBundle -> ClusterTrustBundle,
         /// A Namespace.
         namespace: Namespace -> Namespace,
     }

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
 use prost::Message as _;
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// Files to keep, by path prefix; what they import follows by itself.
 const KEEP: &[&str] = &[
@@ -43,6 +44,7 @@ const KEEP: &[&str] = &[
     "envoy/type/",
     // HTTP filters and what they plug in.
     "envoy/extensions/filters/http/buffer/v3/",
+    "envoy/extensions/filters/http/composite/v3/",
     "envoy/extensions/filters/http/cors/v3/",
     "envoy/extensions/filters/http/custom_response/v3/",
     "envoy/extensions/filters/http/ext_authz/v3/",
@@ -170,6 +172,42 @@ fn strip(mut file: FileDescriptorProto) -> FileDescriptorProto {
     file
 }
 
+/// `envoy/extensions/filters/http/filter_chain/v3/filter_chain.proto`, which Envoy 1.40 has and the input does not yet. Once
+/// it does, this goes, and the path moves to [`KEEP`].
+fn filter_chain() -> FileDescriptorProto {
+    const PACKAGE: &str = "envoy.extensions.filters.http.filter_chain.v3";
+    let message = |name: &str, field: &str, label: Label, of: String| DescriptorProto {
+        name: Some(name.to_owned()),
+        field: vec![FieldDescriptorProto {
+            name: Some(field.to_owned()),
+            number: Some(1),
+            label: Some(label.into()),
+            r#type: Some(Type::Message.into()),
+            type_name: Some(of),
+            ..FieldDescriptorProto::default()
+        }],
+        ..DescriptorProto::default()
+    };
+    let chain = format!(".{PACKAGE}.FilterChain");
+    FileDescriptorProto {
+        name: Some("envoy/extensions/filters/http/filter_chain/v3/filter_chain.proto".to_owned()),
+        package: Some(PACKAGE.to_owned()),
+        dependency: vec!["envoy/config/core/v3/extension.proto".to_owned()],
+        message_type: vec![
+            message("FilterChainConfig", "default_filter_chain", Label::Optional, chain.clone()),
+            message("FilterChainConfigPerRoute", "filter_chain", Label::Optional, chain),
+            message(
+                "FilterChain",
+                "filters",
+                Label::Repeated,
+                ".envoy.config.core.v3.TypedExtensionConfig".to_owned(),
+            ),
+        ],
+        syntax: Some("proto3".to_owned()),
+        ..FileDescriptorProto::default()
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(input), Some(output)) = (arguments.next(), arguments.next()) else {
@@ -199,6 +237,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     files.retain(|name, _| reached.contains(name));
+    let added = filter_chain();
+    if files.insert(added.name().to_owned(), added).is_some() {
+        return Err("the input has the filter chain filter now: keep it as the others".into());
+    }
     let reduced = FileDescriptorSet { file: files.into_values().collect() };
     std::fs::write(&output, reduced.encode_to_vec())?;
     Ok(())

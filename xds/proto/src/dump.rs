@@ -39,9 +39,33 @@ pub fn to_json(type_url: &str, bytes: &[u8]) -> Result<serde_json::Value, DumpEr
     let mut message = decode(type_url, bytes)?;
     prepare(&mut message);
     let options = prost_reflect::SerializeOptions::new().use_proto_field_name(true);
-    message
+    let mut json = message
         .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|source| DumpError::Json { type_url: type_url.to_owned(), source })
+        .map_err(|source| DumpError::Json { type_url: type_url.to_owned(), source })?;
+    sort_maps(&message.descriptor(), &mut json);
+    Ok(json)
+}
+
+/// Sorts the entries of map fields, so that equal messages have equal text. Fields stay in the order of their numbers.
+fn sort_maps(of: &MessageDescriptor, json: &mut serde_json::Value) {
+    let Some(object) = json.as_object_mut() else { return };
+    // The text of an `Any` is that of the message in it.
+    let inner = object.get("@type").and_then(serde_json::Value::as_str).and_then(message);
+    for field in inner.as_ref().unwrap_or(of).fields() {
+        let Some(value) = object.get_mut(field.name()) else { continue };
+        let kind = field.kind();
+        let Some(of) = kind.as_message() else { continue };
+        match value {
+            serde_json::Value::Object(entries) if field.is_map() => {
+                entries.sort_keys();
+                let kind = of.map_entry_value_field().kind();
+                let Some(of) = kind.as_message() else { continue };
+                entries.values_mut().for_each(|entry| sort_maps(of, entry));
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| sort_maps(of, item)),
+            one => sort_maps(of, one),
+        }
+    }
 }
 
 fn decode(type_url: &str, bytes: &[u8]) -> Result<DynamicMessage, DumpError> {
@@ -130,6 +154,26 @@ mod tests {
     };
     use crate::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
     use crate::google::protobuf::Any;
+
+    #[test]
+    fn the_entries_of_maps_are_sorted_also_inside_an_any() {
+        use crate::envoy::config::route::v3::{Route, VirtualHost};
+        let names = ["c", "a", "e", "b", "d"];
+        let filters = || names.map(|name| (name.to_owned(), any(&Cors::default()))).into();
+        let route = Route { typed_per_filter_config: filters(), ..Route::default() };
+        let host =
+            VirtualHost { routes: vec![route], typed_per_filter_config: filters(), ..VirtualHost::default() };
+        let wrapped = any(&host);
+        for (type_url, bytes) in [
+            (wrapped.type_url.clone(), wrapped.value.to_vec()),
+            (crate::type_url::<Any>(), prost::Message::encode_to_vec(&wrapped)),
+        ] {
+            let json = to_json(&type_url, &bytes).unwrap();
+            for place in [&json["typed_per_filter_config"], &json["routes"][0]["typed_per_filter_config"]] {
+                assert!(place.as_object().unwrap().keys().is_sorted(), "{json}");
+            }
+        }
+    }
 
     fn inline(text: &str) -> DataSource {
         let specifier = Some(Specifier::InlineString(text.to_owned()));

@@ -1,7 +1,7 @@
 //! A small delta ADS client, for tests and benchmarks: it acknowledges what it gets and keeps it.
 //!
 //! It can reject by predicate, say at a reconnect what it has, and follow references as Envoy does (a cluster's
-//! endpoints, a listener's routes and secrets). It is no proxy: it applies nothing.
+//! endpoints, a listener's routes and secrets; virtual hosts come with routes). It is no proxy: it applies nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -216,6 +216,18 @@ fn request(kind: ResourceType) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest { type_url: kind.type_url().to_owned(), ..DeltaDiscoveryRequest::default() }
 }
 
+/// Whoever asks for route configurations asks for virtual hosts, as Envoy does: for all, and once.
+fn with_hosts(asked: DeltaDiscoveryRequest) -> impl Iterator<Item = DeltaDiscoveryRequest> {
+    let routes = asked.type_url == ResourceType::RouteConfiguration.type_url();
+    [Some(asked), routes.then(|| request(ResourceType::VirtualHost))].into_iter().flatten()
+}
+
+/// Whether a request says nothing, unless it is the first of its type.
+fn is_empty(request: &DeltaDiscoveryRequest) -> bool {
+    let names = &request.resource_names_subscribe;
+    names.is_empty() && request.resource_names_unsubscribe.is_empty() && request.response_nonce.is_empty()
+}
+
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -252,7 +264,10 @@ impl Task {
                     Err(status) => break status,
                 },
             };
-            for request in requests {
+            for request in requests.into_iter().flat_map(with_hosts) {
+                if self.asked.contains(&request.type_url) && is_empty(&request) {
+                    continue;
+                }
                 let request = self.first_of_its_kind(request);
                 // A closed connection shows in the next message.
                 let _ = self.requests.send(request).await;

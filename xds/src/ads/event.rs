@@ -76,6 +76,8 @@ pub struct Answer {
     pub resources: Vec<(Arc<str>, Version)>,
     /// What was removed.
     pub removed: Vec<Arc<str>>,
+    /// The newest edit of the store when the response was built.
+    pub built: Seq,
     /// From the oldest change in the response to its sending. Nothing if the response told the proxy what
     /// was there before it asked.
     pub change_to_sent: Option<Duration>,

@@ -8,6 +8,7 @@
 //! object can spoil carries the [`Origin`] of that object, so that a rejection by Envoy can be blamed on it.
 
 mod access_log;
+mod auth;
 mod backend;
 mod delta;
 mod duration;
@@ -16,8 +17,10 @@ mod listener;
 mod origin;
 mod route;
 mod secret;
+mod session;
 
 pub use access_log::{AccessLog, AccessValue};
+pub use auth::{AuthProtocol, ExternalAuth, HeaderNames};
 pub use backend::{AppProtocol, Cluster, ClusterName, Endpoint, Endpoints, UpstreamTls, UpstreamTrust};
 pub use delta::{Delta, PieceId};
 pub use duration::Millis;
@@ -31,7 +34,8 @@ pub use listener::{
 };
 pub use origin::Origin;
 pub use route::{
-    Action, Arm, Backend, HeaderMatch, PathMatch, QueryMatch, Retry, Route, RouteMatch, RouteRank,
+    Action, Arm, Backend, HeaderMatch, Otherwise, PathMatch, QueryMatch, Retry, Route, RouteMatch, RouteRank,
     StringMatch, Target, Timeouts, VirtualHost, VirtualHostKey,
 };
 pub use secret::{Secret, SecretBody, SecretName};
+pub use session::Session;

@@ -4,7 +4,10 @@ use std::{cmp::Reverse, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterName, Cors, HeaderEdits, Millis, Mirror, Origin, Redirect, RouteTableName, UrlRewrite};
+use super::{
+    ClusterName, Cors, ExternalAuth, HeaderEdits, Millis, Mirror, Origin, Redirect, RouteTableName, Session,
+    UrlRewrite,
+};
 
 /// Which virtual host: the table and its single domain.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,8 +23,27 @@ pub struct VirtualHostKey {
 pub struct VirtualHost {
     /// Sorted by rank.
     pub routes: Vec<Arc<Route>>,
-    /// Answered when no route matches: 404 by default; 421 for hostnames of other listeners (RFC 9110 §15.5.20).
-    pub misdirected: bool,
+    /// Who is asked about every request, one after the other, before a route is picked: the filters of the host's listener
+    /// (GEP-5224). What they make of a request decides its route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub auth: Vec<Arc<ExternalAuth>>,
+    /// What becomes of requests that match no route.
+    pub otherwise: Otherwise,
+    /// The object that asks for these two, where it is not how every host begins: its content is in force when they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// The answer to requests that match no route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Otherwise {
+    /// 404.
+    #[default]
+    NotFound,
+    /// 421: the hostname is another listener's (RFC 9110 §15.5.20).
+    Misdirected,
+    /// 500: the listener has a filter that cannot be had, and lets nothing pass.
+    Closed,
 }
 
 /// The precedence of a route inside a virtual host; the smallest is tried first.
@@ -133,6 +155,9 @@ pub struct Action {
     pub response_headers: HeaderEdits,
     /// CORS.
     pub cors: Option<Cors>,
+    /// Who is asked whether a request may pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Arc<ExternalAuth>>,
     /// Where requests go.
     pub target: Target,
 }
@@ -161,6 +186,9 @@ pub enum Target {
         timeouts: Timeouts,
         /// The rule's retries.
         retry: Option<Retry>,
+        /// What keeps a client with its endpoint. Only where there is one arm: Envoy draws among several first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Arc<Session>>,
     },
 }
 
@@ -181,6 +209,9 @@ pub struct Arm {
     pub mirrors: Vec<Mirror>,
     /// CORS of this backend only: it replaces the rule's.
     pub cors: Option<Cors>,
+    /// Who is asked about requests of this backend only, after the rule's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Arc<ExternalAuth>>,
     /// A redirect of this backend's share.
     pub redirect: Option<Redirect>,
 }

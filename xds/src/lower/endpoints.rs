@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use portolan_xds_proto::envoy::config::core::v3::{Address, Locality, Pipe, address};
+use portolan_xds_proto::envoy::config::core::v3::{Address, HealthStatus, Locality, Pipe, address};
 use portolan_xds_proto::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint as ProtoEndpoint, LbEndpoint, LocalityLbEndpoints,
     lb_endpoint::HostIdentifier,
@@ -14,8 +14,13 @@ use crate::ir::{Endpoint, Endpoints};
 /// A path below something that is no folder: nothing can ever listen there, so connections and datagrams fail at once.
 const NOWHERE: &str = "/dev/null/nowhere";
 
-/// Lowers the endpoints of the cluster `name`: one locality per zone, all of one priority.
-pub fn endpoints(name: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
+/// Lowers the endpoints of the cluster `name`: one locality per zone, all of one priority. Those that leave are told to be
+/// `DRAINING`: they keep what they have, and get nothing new.
+pub fn endpoints<'a>(
+    name: &str,
+    endpoints: &Endpoints,
+    leaving: impl Iterator<Item = &'a Endpoint>,
+) -> ClusterLoadAssignment {
     let mut zones: BTreeMap<Option<&Arc<str>>, Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in &endpoints.endpoints {
         zones.entry(endpoint.zone.as_ref()).or_default().push(endpoint);
@@ -28,14 +33,7 @@ pub fn endpoints(name: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
         members.dedup();
         LocalityLbEndpoints {
             locality: zone.map(|zone| Locality { zone: zone.to_string(), ..Locality::default() }),
-            lb_endpoints: members
-                .into_iter()
-                .map(|one| {
-                    let mut member = member(wire::address(one.address), one.weight, even);
-                    member.metadata = one.socket.as_deref().map(wire::socket_metadata);
-                    member
-                })
-                .collect(),
+            lb_endpoints: members.into_iter().map(|one| endpoint(one, even)).collect(),
             ..LocalityLbEndpoints::default()
         }
     });
@@ -48,10 +46,26 @@ pub fn endpoints(name: &str, endpoints: &Endpoints) -> ClusterLoadAssignment {
     if let (Some(nowhere), Some(locality)) = (nowhere, localities.first_mut()) {
         locality.lb_endpoints.push(nowhere);
     }
+    let mut leaving = leaving
+        .map(|one| LbEndpoint { health_status: HealthStatus::Draining.into(), ..endpoint(one, even) })
+        .peekable();
+    if leaving.peek().is_some() {
+        if localities.is_empty() {
+            localities.push(LocalityLbEndpoints::default());
+        }
+        localities.first_mut().into_iter().for_each(|first| first.lb_endpoints.extend(leaving.by_ref()));
+    }
     ClusterLoadAssignment {
         cluster_name: name.to_owned(),
         endpoints: localities,
         ..ClusterLoadAssignment::default()
+    }
+}
+
+fn endpoint(endpoint: &Endpoint, even: bool) -> LbEndpoint {
+    LbEndpoint {
+        metadata: endpoint.socket.as_deref().map(wire::socket_metadata),
+        ..member(wire::address(endpoint.address), endpoint.weight, even)
     }
 }
 

@@ -13,7 +13,9 @@ use portolan_xds_proto::envoy::config::listener::v3::{
     ListenerFilter, listener_filter,
 };
 use portolan_xds_proto::envoy::extensions::filters::http::cors::v3::Cors;
+use portolan_xds_proto::envoy::extensions::filters::http::filter_chain::v3::FilterChainConfig;
 use portolan_xds_proto::envoy::extensions::filters::http::router::v3::Router;
+use portolan_xds_proto::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use portolan_xds_proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use portolan_xds_proto::envoy::extensions::filters::network::direct_response::v3::Config as DirectResponse;
 use portolan_xds_proto::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -31,7 +33,7 @@ use portolan_xds_proto::envoy::extensions::transport_sockets::tls::v3::{
 };
 use portolan_xds_proto::google::protobuf::Any;
 
-use super::{access_log, cors, secret, stream, wire};
+use super::{access_log, auth, cors, secret, session, stream, wire};
 use crate::ir::{ChainTraffic, ClientValidation, DownstreamTls, FilterChain, Listener, Transport};
 
 /// A stream on which nothing moves is closed after this many seconds.
@@ -140,7 +142,13 @@ fn connection_manager(routes: &str, listener: &Listener) -> HttpConnectionManage
             route_config_name: routes.to_owned(),
         })),
         http_filters: vec![
+            for_some_routes(auth::BEFORE_ROUTES, portolan_xds_proto::any(&FilterChainConfig::default())),
+            // Preflights carry no credentials (the Fetch standard), so they are answered before a route's servers are asked.
+            // A listener's are asked about every request (ListenerFilters.requests).
             http_filter(cors::FILTER, portolan_xds_proto::any(&Cors::default())),
+            for_some_routes(auth::OF_RULE, portolan_xds_proto::any(&auth::late())),
+            for_some_routes(auth::OF_BACKEND, portolan_xds_proto::any(&auth::late())),
+            for_some_routes(session::FILTER, portolan_xds_proto::any(&StatefulSession::default())),
             http_filter(
                 "envoy.filters.http.router",
                 portolan_xds_proto::any(&Router { suppress_envoy_headers: true, ..Router::default() }),
@@ -195,6 +203,11 @@ fn http_filter(name: &str, config: Any) -> HttpFilter {
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
         ..HttpFilter::default()
     }
+}
+
+/// A filter that is there only for routes and virtual hosts that configure it.
+fn for_some_routes(name: &str, config: Any) -> HttpFilter {
+    HttpFilter { disabled: true, ..http_filter(name, config) }
 }
 
 fn terminate(tls: &DownstreamTls, alpn: &[&str]) -> TransportSocket {

@@ -7,6 +7,7 @@
 //! encoding.
 
 mod access_log;
+mod auth;
 mod cluster;
 mod cors;
 mod endpoints;
@@ -17,6 +18,7 @@ mod redirect;
 mod retry;
 mod route;
 mod secret;
+mod session;
 mod stream;
 pub mod table;
 #[cfg(test)]

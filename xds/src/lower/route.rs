@@ -1,5 +1,7 @@
 //! Routes: what happens to a request that matches.
 
+use std::collections::BTreeMap;
+
 use portolan_xds_proto::envoy::config::core::v3::{DataSource, data_source};
 use portolan_xds_proto::envoy::config::route::v3::{
     DirectResponseAction, Route as ProtoRoute, RouteAction, RouteMatch, WeightedCluster,
@@ -7,19 +9,23 @@ use portolan_xds_proto::envoy::config::route::v3::{
     route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier},
     weighted_cluster::ClusterWeight,
 };
+use portolan_xds_proto::google::protobuf::Any;
 
 use super::{
-    INVALID_CLUSTER, cors,
+    INVALID_CLUSTER, auth, cors,
     filters::{self, Edits, NewPath},
     listener::STREAM_IDLE_SECONDS,
-    matches, redirect, retry, wire,
+    matches, redirect, retry, session, wire,
 };
-use crate::ir::{Action, Arm, Backend, Cors, HeaderEdits, Millis, Route, RouteTable, Target, UrlRewrite};
+use crate::ir::{
+    Action, Arm, Backend, Cors, ExternalAuth, HeaderEdits, Millis, Route, RouteTable, Session, Target,
+    UrlRewrite,
+};
 
 /// Lowers one route to the Envoy routes that do the same, in the order in which they are tried.
 ///
-/// Most become one. A redirect whose port is implied becomes two. Arms with a rewrite, mirrors, CORS or a redirect of
-/// their own become one each: Envoy's weighted clusters cannot carry these.
+/// Most become one. A redirect whose port is implied becomes two. Arms with a rewrite, mirrors, CORS, authorization or a
+/// redirect of their own become one each: Envoy's weighted clusters cannot carry these.
 pub fn route(route: &Route, table: &RouteTable) -> Vec<ProtoRoute> {
     let action = &*route.action;
     let base = || ProtoRoute {
@@ -29,11 +35,11 @@ pub fn route(route: &Route, table: &RouteTable) -> Vec<ProtoRoute> {
     };
     match &action.target {
         Target::Redirect(to) => {
-            let base = dress(base(), &HeaderEdits::default(), &action.response_headers, action.cors.as_ref());
+            let base = dress(base(), &HeaderEdits::default(), &action.response_headers, &Around::of(action));
             redirect::routes(base, to, table)
         }
         Target::Answer { status, body } => {
-            let base = dress(base(), &HeaderEdits::default(), &action.response_headers, action.cors.as_ref());
+            let base = dress(base(), &HeaderEdits::default(), &action.response_headers, &Around::of(action));
             vec![ProtoRoute { action: Some(answer(*status, body)), ..base }]
         }
         Target::Forward { arms, .. } => {
@@ -61,28 +67,64 @@ pub(super) fn answer(status: u16, body: &str) -> ProtoAction {
 }
 
 /// Adds what a route carries beside its match and its action.
-fn dress(
-    base: ProtoRoute,
-    request: &HeaderEdits,
-    response: &HeaderEdits,
-    policy: Option<&Cors>,
-) -> ProtoRoute {
+fn dress(base: ProtoRoute, request: &HeaderEdits, response: &HeaderEdits, around: &Around<'_>) -> ProtoRoute {
     let (request, response) = (filters::edits(request), filters::edits(response));
     ProtoRoute {
         request_headers_to_add: request.add,
         request_headers_to_remove: request.remove,
         response_headers_to_add: response.add,
         response_headers_to_remove: response.remove,
-        typed_per_filter_config: policy
-            .map(|policy| (cors::FILTER.to_owned(), portolan_xds_proto::any(&cors::policy(policy))))
-            .into_iter()
-            .collect(),
+        typed_per_filter_config: around.lower(),
         ..base
     }
 }
 
+/// What filters do around a route.
+struct Around<'a> {
+    cors: Option<&'a Cors>,
+    rule_auth: Option<&'a ExternalAuth>,
+    backend_auth: Option<&'a ExternalAuth>,
+    session: Option<&'a Session>,
+}
+
+impl<'a> Around<'a> {
+    fn of(action: &'a Action) -> Self {
+        let session = match &action.target {
+            Target::Forward { session, .. } => session.as_deref(),
+            Target::Redirect(_) | Target::Answer { .. } => None,
+        };
+        Self { cors: action.cors.as_ref(), rule_auth: action.auth.as_deref(), backend_auth: None, session }
+    }
+
+    /// The same, with what an arm has of its own.
+    fn and(mut self, arm: &'a Arm) -> Self {
+        self.cors = arm.cors.as_ref().or(self.cors);
+        self.backend_auth = arm.auth.as_deref();
+        self
+    }
+
+    fn lower(&self) -> BTreeMap<String, Any> {
+        let mut filters = BTreeMap::new();
+        if let Some(policy) = self.cors {
+            filters.insert(cors::FILTER.to_owned(), portolan_xds_proto::any(&cors::policy(policy)));
+        }
+        for (place, server) in [(auth::OF_RULE, self.rule_auth), (auth::OF_BACKEND, self.backend_auth)] {
+            let content = server.map(|server| portolan_xds_proto::any(&auth::late_content(server)));
+            filters.extend(content.map(|content| (place.to_owned(), content)));
+        }
+        if let Some(session) = self.session {
+            filters.insert(session::FILTER.to_owned(), portolan_xds_proto::any(&session::per_route(session)));
+        }
+        filters
+    }
+}
+
 fn needs_own_route(arm: &Arm) -> bool {
-    arm.rewrite.is_some() || !arm.mirrors.is_empty() || arm.cors.is_some() || arm.redirect.is_some()
+    arm.rewrite.is_some()
+        || !arm.mirrors.is_empty()
+        || arm.cors.is_some()
+        || arm.auth.is_some()
+        || arm.redirect.is_some()
 }
 
 /// A rule that forwards.
@@ -111,7 +153,7 @@ impl Forward<'_> {
             base,
             if requests { &nothing } else { &self.action.request_headers },
             if responses { &nothing } else { &self.action.response_headers },
-            self.action.cors.as_ref(),
+            &Around::of(self.action),
         );
         let clusters = arms
             .iter()
@@ -151,7 +193,7 @@ impl Forward<'_> {
             base,
             &self.request_edits(arm),
             &self.response_edits(arm),
-            arm.cors.as_ref().or(self.action.cors.as_ref()),
+            &Around::of(self.action).and(arm),
         );
         match (&arm.redirect, &arm.backend) {
             (Some(to), _) => redirect::routes(base, to, self.table),

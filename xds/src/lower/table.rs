@@ -1,38 +1,41 @@
-//! Assembles RouteConfigurations from encoded chunks.
+//! Route tables: a RouteConfiguration that has no virtual hosts, and these by themselves, assembled from encoded chunks.
 //!
-//! A protobuf message is the concatenation of its fields, so the bytes of a RouteConfiguration are its head followed by
-//! its encoded virtual hosts, and those of a virtual host are its start, its encoded routes and its end. Chunks are kept
-//! by the caller: a change of one route encodes one route.
+//! Envoy subscribes to the virtual hosts of a RouteConfiguration by VHDS: a change of one host sends one host, and costs
+//! Envoy half of what an update of them all does (docs/decisions/0008). A protobuf message is the concatenation of its
+//! fields, so the bytes of a virtual host are its start, its encoded routes and its end. Chunks are kept by the caller: a
+//! change of one route encodes one route.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use portolan_xds_proto::envoy::config::route::v3::{
-    Route as ProtoRoute, RouteConfiguration, RouteMatch, VirtualHost, route_match::PathSpecifier,
+    Route as ProtoRoute, RouteConfiguration, RouteMatch, Vhds, VirtualHost as ProtoHost,
+    route_match::PathSpecifier,
 };
 use prost::Message;
 
-use super::{route, wire};
-use crate::ir::{Route, RouteTable};
+use super::{auth, route, wire};
+use crate::{
+    ir::{Otherwise, Route, RouteTable, VirtualHost},
+    store::host_name,
+};
 
-/// `RouteConfiguration.virtual_hosts`
-const VIRTUAL_HOSTS: u8 = 2;
 /// `VirtualHost.routes`
 const ROUTES: u8 = 3;
 
 /// The largest fixed answer in bytes. Ours are sentences.
 const LARGEST_ANSWER: u32 = 4096;
 
-/// The encoded head of a RouteConfiguration: everything but its virtual hosts.
-pub fn head(table: &RouteTable) -> Bytes {
+/// A RouteConfiguration.
+pub fn head(table: &RouteTable) -> RouteConfiguration {
     RouteConfiguration {
         name: table.name.to_string(),
         // A route may be known before its cluster: that is a 500 for one route, not a rejection of all.
         validate_clusters: wire::no(),
         ignore_port_in_host_matching: true,
         max_direct_response_body_size_bytes: wire::uint(LARGEST_ANSWER),
+        // Without limit: a listener waits for its virtual hosts before it opens, or it would answer 404 to everything.
+        vhds: Some(Vhds { config_source: Some(wire::ads_without_limit()) }),
         ..RouteConfiguration::default()
     }
-    .encode_to_vec()
-    .into()
 }
 
 /// The encoded chunk of one route in its virtual host.
@@ -44,36 +47,36 @@ pub fn route_chunk(ir: &Route, table: &RouteTable) -> Bytes {
     chunk.freeze()
 }
 
-/// The encoded start of one virtual host in its RouteConfiguration. Its routes' chunks follow, `routes` bytes in all,
-/// and then `end`, which the host must have been given too.
-pub fn virtual_host_start(domain: &str, routes: usize, end: &Bytes) -> Bytes {
-    let head =
-        VirtualHost { name: domain.to_owned(), domains: vec![domain.to_owned()], ..VirtualHost::default() };
-    let mut start = BytesMut::new();
-    delimited(VIRTUAL_HOSTS, head.encoded_len() + routes + end.len(), &mut start);
-    append(&head, &mut start);
-    start.freeze()
+/// The encoded start of one virtual host. Its routes' chunks follow, and its end.
+pub fn virtual_host_start(table: &str, domain: &str, host: &VirtualHost) -> Bytes {
+    let name = host_name(table, domain).to_string();
+    let typed_per_filter_config = auth::before_routes(&host.auth);
+    ProtoHost { name, domains: vec![domain.to_owned()], typed_per_filter_config, ..ProtoHost::default() }
+        .encode_to_vec()
+        .into()
 }
 
-/// The encoded end of one virtual host. `misdirected` ends it with a 421 for everything (RFC 9110 §15.5.20); else what
-/// matches no route is Envoy's 404.
-pub fn virtual_host_end(misdirected: bool) -> Bytes {
+/// The encoded end of one virtual host: an answer to everything that matched no route, where Envoy's 404 will not do.
+pub fn virtual_host_end(host: &VirtualHost) -> Bytes {
+    let answer = match host.otherwise {
+        Otherwise::Misdirected => Some(route::answer(421, "this connection is for another host name")),
+        Otherwise::Closed => Some(route::answer(500, "a filter of the listener cannot be used")),
+        // Envoy has a virtual host's filters only for requests that have a route in it.
+        Otherwise::NotFound => (!host.auth.is_empty()).then(|| route::answer(404, "")),
+    };
     let mut end = BytesMut::new();
-    if misdirected {
-        field(ROUTES, &misdirected_route(), &mut end);
+    if answer.is_some() {
+        field(
+            ROUTES,
+            &ProtoRoute { r#match: Some(anything()), action: answer, ..ProtoRoute::default() },
+            &mut end,
+        );
     }
     end.freeze()
 }
 
-fn misdirected_route() -> ProtoRoute {
-    ProtoRoute {
-        r#match: Some(RouteMatch {
-            path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
-            ..RouteMatch::default()
-        }),
-        action: Some(route::answer(421, "this connection is for another host name")),
-        ..ProtoRoute::default()
-    }
+fn anything() -> RouteMatch {
+    RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..RouteMatch::default() }
 }
 
 fn field(tag: u8, message: &impl Message, out: &mut BytesMut) {

@@ -25,16 +25,30 @@ fn write(feature: &str, json: &Value) {
     settings.bind(|| insta::assert_snapshot!(feature, format!("{json:#}")));
 }
 
-/// The RouteConfiguration with these routes in one virtual host.
+/// The virtual host with these routes.
 fn golden_routes(feature: &str, table: &RouteTable, routes: impl IntoIterator<Item = Route>) {
+    golden_host(feature, table, routes, &VirtualHost::default());
+}
+
+/// The virtual host with these routes and whatever else `host` has.
+fn golden_host(
+    feature: &str,
+    table: &RouteTable,
+    routes: impl IntoIterator<Item = Route>,
+    host: &VirtualHost,
+) {
     let chunks: Vec<_> = routes.into_iter().map(|route| table::route_chunk(&route, table)).collect();
-    let end = table::virtual_host_end(feature == "misdirected");
-    let start = table::virtual_host_start("app.test", chunks.iter().map(bytes::Bytes::len).sum(), &end);
-    let bytes = [&[table::head(table), start], chunks.as_slice(), &[end]].concat().concat();
-    let json =
-        portolan_xds_proto::dump::to_json(crate::store::ResourceType::RouteConfiguration.type_url(), &bytes)
-            .unwrap();
+    let end = table::virtual_host_end(host);
+    let start = table::virtual_host_start(&table.name, "app.test", host);
+    let bytes = [&[start], chunks.as_slice(), &[end]].concat().concat();
+    let json = portolan_xds_proto::dump::to_json(crate::store::ResourceType::VirtualHost.type_url(), &bytes)
+        .unwrap();
     write(feature, &json);
+}
+
+#[test]
+fn a_route_table_has_its_virtual_hosts_by_themselves() {
+    golden("route-table", &table::head(&http()));
 }
 
 fn http() -> RouteTable {
@@ -62,6 +76,7 @@ fn routed(matches: RouteMatch, target: Target) -> Route {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             cors: None,
+            auth: None,
             target,
         },
     )
@@ -86,6 +101,7 @@ fn arm(name: &str, weight: u32) -> Arm {
         rewrite: None,
         mirrors: vec![],
         cors: None,
+        auth: None,
         redirect: None,
     }
 }
@@ -105,7 +121,7 @@ fn forward(
     timeouts: Timeouts,
     retry: Option<Retry>,
 ) -> Target {
-    Target::Forward { arms, rewrite, mirrors, timeouts, retry }
+    Target::Forward { arms, rewrite, mirrors, timeouts, retry, session: None }
 }
 
 fn one() -> Vec<Arm> {
@@ -179,9 +195,11 @@ fn matches() {
 }
 
 #[test]
-fn an_empty_host_answers_404_and_a_misdirected_one_421() {
+fn an_empty_host_answers_404_a_misdirected_one_421_and_a_closed_one_500() {
     golden_routes("isolated", &http(), vec![]);
-    golden_routes("misdirected", &http(), vec![]);
+    for (feature, otherwise) in [("misdirected", Otherwise::Misdirected), ("closed", Otherwise::Closed)] {
+        golden_host(feature, &http(), vec![], &VirtualHost { otherwise, ..VirtualHost::default() });
+    }
 }
 
 #[test]
@@ -203,6 +221,7 @@ fn header_edits() {
         request_headers: edits(&[("x-set", "100%"), ("host", "other.test")], &[("x-add", "a")], &["x-gone"]),
         response_headers: edits(&[("x-reply", "rule")], &[], &["server"]),
         cors: None,
+        auth: None,
         target: to(arms),
     };
     let own = Arm {
@@ -331,6 +350,89 @@ fn cors_policies() {
     golden_routes("cors", &http(), vec![with("/some", cors()), with("/any", any)]);
 }
 
+fn with_auth(path: &str, protocol: AuthProtocol, body: Option<u32>) -> Route {
+    let route = routed(prefix(path), to(one()));
+    let auth = ExternalAuth { cluster: "apps/auth/9000".into(), protocol, body };
+    Route { action: Arc::new(Action { auth: Some(Arc::new(auth)), ..Action::clone(&route.action) }), ..route }
+}
+
+#[test]
+fn external_authorization() {
+    let grpc = |headers| AuthProtocol::Grpc { authority: "auth.apps".into(), headers };
+    let http = |path: &str, headers: &[&str], response_headers| AuthProtocol::Http {
+        path: path.into(),
+        headers: headers.iter().map(|name| text(name)).collect(),
+        response_headers,
+    };
+    let only = |names: &[&str]| HeaderNames::Only(names.iter().map(|name| text(name)).collect());
+    golden_routes(
+        "external-auth",
+        &self::http(),
+        vec![
+            with_auth("/grpc", grpc(HeaderNames::All), None),
+            with_auth("/grpc-some", grpc(only(&["x-a", "x-b"])), Some(1024)),
+            with_auth("/http", http("", &[], HeaderNames::All), None),
+            with_auth("/http-some", http("/check", &["x-a"], only(&["x-user"])), Some(1024)),
+            with_auth("/http-none", http("/check", &[], only(&[])), None),
+        ],
+    );
+}
+
+#[test]
+fn servers_of_a_listener_are_asked_before_a_route_is_picked() {
+    let server = |cluster: &str, protocol| {
+        Arc::new(ExternalAuth { cluster: cluster.into(), protocol, body: Some(1024) })
+    };
+    let grpc = AuthProtocol::Grpc { authority: "auth.apps".into(), headers: HeaderNames::All };
+    let http = AuthProtocol::Http {
+        path: "/check".into(),
+        headers: vec!["x-a".into()],
+        response_headers: HeaderNames::All,
+    };
+    let host = VirtualHost {
+        auth: vec![server("apps/first/9000", grpc), server("apps/second/9000", http)],
+        ..VirtualHost::default()
+    };
+    golden_host("listener-auth", &self::http(), vec![routed(prefix("/a"), to(one()))], &host);
+}
+
+#[test]
+fn both_the_rule_and_the_arm_are_asked() {
+    let ask = |cluster: &str| {
+        let protocol = AuthProtocol::Grpc { authority: "auth.apps".into(), headers: HeaderNames::All };
+        Arc::new(ExternalAuth { cluster: cluster.into(), protocol, body: None })
+    };
+    let guarded = Arm { auth: Some(ask("apps/arm/9000")), ..arm("apps/two/80", 1) };
+    let route = routed(prefix("/"), to(vec![arm("apps/one/80", 1), guarded]));
+    let action = Action { auth: Some(ask("apps/rule/9000")), ..Action::clone(&route.action) };
+    golden_routes("external-auth-arms", &http(), vec![Route { action: Arc::new(action), ..route }]);
+}
+
+#[test]
+fn sessions() {
+    let with = |path: &str, session: Session| {
+        let mut target = to(one());
+        if let Target::Forward { session: place, .. } = &mut target {
+            *place = Some(Arc::new(session));
+        }
+        routed(prefix(path), target)
+    };
+    let cookie = |path: &str, lifetime: Option<u64>| Session::Cookie {
+        name: "stay".into(),
+        path: path.into(),
+        lifetime: lifetime.map(Millis),
+    };
+    golden_routes(
+        "sessions",
+        &http(),
+        vec![
+            with("/cookie", cookie("/", None)),
+            with("/permanent", cookie("/permanent", Some(3_600_000))),
+            with("/header", Session::Header { name: "x-session".into() }),
+        ],
+    );
+}
+
 #[test]
 fn arms_with_filters_of_their_own_share_one_draw() {
     let path = PathRewrite::Full("/b".into());
@@ -414,7 +516,7 @@ fn endpoints_by_zone() {
         endpoints: vec![at("10.0.0.2:80", Some("b")), at("10.0.0.1:80", Some("a")), at("[fd00::1]:80", None)],
         nowhere: 0,
     };
-    golden("endpoints", &endpoints("apps/one/80", &some));
+    golden("endpoints", &endpoints("apps/one/80", &some, [].into_iter()));
     let weighted = Endpoints {
         endpoints: vec![
             Endpoint { weight: 70, ..at("10.0.0.1:80", None) },
@@ -422,14 +524,14 @@ fn endpoints_by_zone() {
         ],
         nowhere: 10,
     };
-    golden("endpoints-weighted", &endpoints("apps/public/9000/tcp", &weighted));
+    golden("endpoints-weighted", &endpoints("apps/public/9000/tcp", &weighted, [].into_iter()));
     let nothing = Endpoints { nowhere: 10, ..Endpoints::default() };
     assert_eq!(
-        endpoints("x", &nothing),
-        endpoints("x", &Endpoints::default()),
+        endpoints("x", &nothing, [].into_iter()),
+        endpoints("x", &Endpoints::default(), [].into_iter()),
         "an empty cluster fails by itself"
     );
-    golden("endpoints-empty", &endpoints("apps/one/80", &Endpoints::default()));
+    golden("endpoints-empty", &endpoints("apps/one/80", &Endpoints::default(), [].into_iter()));
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! content (absent, if there is none), and admitted again by halves of their origins, one trial per resource type at a
 //! time. A suspect that is alone in a rejection is blamed: it stays put back until its content changes. So k bad
 //! origins among n are found in O(k log n) rounds, and what is not under suspicion goes out meanwhile.
+//!
+//! Answers come late: what was in the rejected bytes may have been put back, changed or removed since. Then it may be the
+//! cause as well, so a suspect that is alone only by now is tried once more instead of being blamed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,7 +20,7 @@ use super::{
     chunk::{Chunk, ChunkKey, Part, ResourceKey},
 };
 use crate::{
-    ir::{Origin, RouteTableName},
+    ir::Origin,
     store::{ResourceType, Seq},
 };
 
@@ -76,6 +79,8 @@ pub(super) struct Admission {
     /// Those of them that are blamed: callers look at these after every change.
     blamed: BTreeSet<ChunkKey>,
     lanes: BTreeMap<ResourceType, Lane>,
+    /// Where content that nobody acknowledged has stopped being served, since [`Admission::take_left`].
+    left: BTreeSet<ResourceKey>,
 }
 
 impl Admission {
@@ -95,6 +100,9 @@ impl Admission {
             return true;
         };
         known.origin = origin.clone();
+        if matches!(known.state, State::Live { .. }) {
+            self.left.insert(key.resource.clone());
+        }
         if known.proven.as_ref() == Some(after) {
             self.remove(key);
             return true;
@@ -149,12 +157,15 @@ impl Admission {
         }
         self.blamed.insert(key.clone());
         self.unproven.insert(key.clone(), entry);
+        self.left.insert(key.resource.clone());
         true
     }
 
     /// Forgets a chunk that is no longer desired. A removal is never put back: it may be a security edit.
     pub(super) fn remove(&mut self, key: &ChunkKey) {
-        self.unproven.remove(key);
+        if self.unproven.remove(key).is_some() {
+            self.left.insert(key.resource.clone());
+        }
         self.blamed.remove(key);
     }
 
@@ -177,18 +188,8 @@ impl Admission {
     }
 
     /// The origins whose routes in a virtual host are put back, with what is served instead.
-    pub(super) fn put_back<'a>(
-        &'a self,
-        table: &RouteTableName,
-        domain: &'a Arc<str>,
-    ) -> impl Iterator<Item = (&'a Origin, Option<&'a Chunk>)> {
-        let resource = ResourceKey { kind: ResourceType::RouteConfiguration, name: Arc::clone(table) };
-        let part = Part::Routes { domain: Arc::clone(domain), origin: Origin::new("") };
-        let from = ChunkKey { resource: resource.clone(), part };
-        let of_host = self.unproven.range(from..).take_while(move |(key, _)| {
-            key.resource == resource && matches!(&key.part, Part::Routes { domain: own, .. } if own == domain)
-        });
-        of_host.filter_map(|(_, entry)| match entry.state {
+    pub(super) fn put_back(&self, host: &ResourceKey) -> impl Iterator<Item = (&Origin, Option<&Chunk>)> {
+        self.of(host).filter_map(|(_, entry)| match entry.state {
             State::Held | State::Blamed { .. } => Some((&entry.origin, entry.proven.as_ref())),
             State::Live { .. } => None,
         })
@@ -202,39 +203,60 @@ impl Admission {
         }
     }
 
-    /// Notes that the bytes of these resources, each up to an edit, were rejected. Returns the chunks that are put
-    /// back now; none means that nobody can be blamed.
+    /// Notes that the bytes of these resources as of the edit `built` were rejected. `alone` says that what they contained and
+    /// nobody had acknowledged is still served. Returns the chunks that are put back now; none means that nobody can
+    /// be blamed.
     pub(super) fn reject(
         &mut self,
         kind: ResourceType,
-        resources: &[(ResourceKey, Seq)],
+        resources: &[ResourceKey],
+        built: Seq,
+        alone: bool,
         message: &Arc<str>,
     ) -> BTreeSet<ChunkKey> {
         let suspects: BTreeMap<ChunkKey, Origin> = resources
             .iter()
-            .flat_map(|(resource, through)| self.live(resource, *through))
+            .flat_map(|resource| self.live(resource, built))
             .map(|(key, entry)| (key.clone(), entry.origin.clone()))
             .collect();
         let origins: BTreeSet<Origin> = suspects.values().cloned().collect();
-        let state =
-            if origins.len() == 1 { State::Blamed { message: Arc::clone(message) } } else { State::Held };
+        let found = alone && origins.len() == 1;
+        let state = if found { State::Blamed { message: Arc::clone(message) } } else { State::Held };
         for key in suspects.keys() {
             if let Some(entry) = self.unproven.get_mut(key) {
                 entry.state = state.clone();
             }
-            if origins.len() == 1 {
+            if found {
                 self.blamed.insert(key.clone());
             }
+            self.left.insert(key.resource.clone());
         }
-        if origins.len() > 1 {
+        if !found {
             let half = origins.len() / 2;
-            let lane = self.lanes.entry(kind).or_default();
-            let second = origins.iter().skip(half).cloned().collect();
-            let first = origins.into_iter().take(half).collect();
-            lane.queue.push_front(second);
-            lane.queue.push_front(first);
+            let second: BTreeSet<Origin> = origins.iter().skip(half).cloned().collect();
+            let first: BTreeSet<Origin> = origins.into_iter().take(half).collect();
+            for part in [second, first].into_iter().filter(|part| !part.is_empty()) {
+                self.lanes.entry(kind).or_default().queue.push_front(part);
+            }
         }
         suspects.into_keys().collect()
+    }
+
+    /// Content that went live in an edit that changed nothing went live with the edit before.
+    pub(super) fn date_back(&mut self, resource: &ResourceKey, edit: Seq, to: Seq) {
+        let keys: Vec<ChunkKey> = self.of(resource).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(Unproven { state: State::Live { since, .. }, .. }) = self.unproven.get_mut(&key)
+                && *since == edit
+            {
+                *since = to;
+            }
+        }
+    }
+
+    /// The resources in which content that nobody acknowledged has stopped being served, since the last call.
+    pub(super) fn take_left(&mut self) -> BTreeSet<ResourceKey> {
+        std::mem::take(&mut self.left)
     }
 
     /// Begins the next trials where none is running. Returns the chunks that go live in the edit `seq`.

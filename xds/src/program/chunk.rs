@@ -34,8 +34,8 @@ pub(super) enum Part {
     Whole,
     /// One filter chain of a listener.
     Chain(Arc<str>),
-    /// The routes of one object in one virtual host of a RouteConfiguration.
-    Routes { domain: Arc<str>, origin: Origin },
+    /// The routes of one object in one virtual host.
+    Routes(Origin),
 }
 
 /// A chunk's identity. Chunks of one resource, and resources of one type, are neighbours in its order.

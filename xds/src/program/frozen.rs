@@ -8,7 +8,10 @@ use super::{
     Program, ResourceKey,
     chunk::{Chunk, ChunkKey, Kept, Part},
 };
-use crate::{ir::Origin, store::ResourceType};
+use crate::{
+    ir::Origin,
+    store::{ResourceType, domain_of, table_of},
+};
 
 /// A blamed chunk: which content of it is known to be bad, why, and what is served instead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,8 +90,8 @@ impl Program {
                 let listener = self.listeners.get(name)?;
                 listener.chains.iter().find(|each| each.name == *chain).cloned().map(Chunk::Chain)
             }
-            (ResourceType::RouteConfiguration, Part::Routes { domain, origin }) => {
-                Some(Chunk::Routes(self.tables.get(name)?.routes_of(domain, origin)?))
+            (ResourceType::VirtualHost, Part::Routes(origin)) => {
+                Some(Chunk::Routes(self.tables.get(table_of(name))?.routes_of(domain_of(name), origin)?))
             }
             _ => None,
         }

@@ -1,8 +1,7 @@
 //! A virtual host with its encoded routes.
 //!
-//! A small host is one run of bytes, which its table joins with its neighbours'. A host of many routes is cut into
-//! pieces after routes that their identity picks, so that a changed route replaces one piece; where it is cut depends on
-//! nothing but its content.
+//! A small host is one piece. A host of many routes is cut into pieces after routes that their identity picks, so that a
+//! changed route replaces one piece; where it is cut depends on nothing but its content.
 
 use std::{
     borrow::Cow,
@@ -14,11 +13,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{admission::Admission, chunk::Chunk};
+use super::{admission::Admission, chunk::Chunk, hosts::host_resource};
 use crate::{
     ir::{Origin, Route, RouteTable, VirtualHost},
     lower::table,
-    store::Piece,
+    store::{Body, Piece},
 };
 
 /// A host of more routes than this is cut.
@@ -34,7 +33,8 @@ pub(super) struct Host {
     by_origin: HashMap<Origin, Vec<Arc<Route>>>,
     /// Served routes in order, as they were encoded last; reused while equal.
     encoded: Vec<Encoded>,
-    bytes: HostBytes,
+    /// What they were encoded to.
+    pieces: Vec<Piece>,
 }
 
 #[derive(Debug)]
@@ -43,21 +43,6 @@ struct Encoded {
     /// A slice of a piece that has its neighbours too.
     bytes: Bytes,
     begins_piece: bool,
-}
-
-/// The bytes of a host in its table.
-#[derive(Debug)]
-pub(super) enum HostBytes {
-    /// One run of bytes. The table copies it together with others and gives back its slice of that: [`Host::move_to`].
-    Small(Bytes),
-    /// Pieces.
-    Large(Vec<Piece>),
-}
-
-impl Default for HostBytes {
-    fn default() -> Self {
-        Self::Small(Bytes::new())
-    }
 }
 
 /// How the routes of one origin in one host changed.
@@ -129,13 +114,8 @@ impl Host {
         self.encoded.clear();
     }
 
-    /// Its bytes, as they were encoded last.
-    pub(super) fn bytes(&self) -> &HostBytes {
-        &self.bytes
-    }
-
-    /// Encodes what is to be served and was not encoded before.
-    pub(super) fn encode(&mut self, domain: &Arc<str>, head: &RouteTable, admission: &Admission) {
+    /// What is to be served of it; encodes what was not encoded before.
+    pub(super) fn encode(&mut self, domain: &str, head: &RouteTable, admission: &Admission) -> Body {
         let desired = Arc::clone(&self.desired);
         let served = served(&desired, head, domain, admission);
         let mut known = std::mem::take(&mut self.encoded).into_iter().peekable();
@@ -155,34 +135,29 @@ impl Host {
                 route: Arc::clone(route),
             }));
         }
-        let end = table::virtual_host_end(desired.misdirected);
-        let routes = self.encoded.iter().map(|one| one.bytes.len()).sum();
-        let start = table::virtual_host_start(domain, routes, &end);
-        self.bytes = if self.encoded.len() <= SMALL {
-            let mut bytes = BytesMut::with_capacity(start.len() + routes + end.len());
-            bytes.extend_from_slice(&start);
-            self.encoded.iter().for_each(|one| bytes.extend_from_slice(&one.bytes));
-            bytes.extend_from_slice(&end);
-            HostBytes::Small(bytes.freeze())
-        } else {
-            HostBytes::Large(self.cut(start, end))
-        };
+        let end = table::virtual_host_end(&desired);
+        let start = table::virtual_host_start(&head.name, domain, &desired);
+        self.pieces =
+            if self.encoded.len() <= SMALL { vec![self.join(&start, &end)] } else { self.cut(start, end) };
+        Body::new(&self.pieces)
     }
 
-    /// Takes the host's slice of what its table copied together, so that its bytes are kept once.
-    pub(super) fn move_to(&mut self, bytes: Bytes) {
-        let HostBytes::Small(own) = &mut self.bytes else { return };
-        let start = table_start(&self.encoded, own, &self.desired);
-        move_to(&mut self.encoded, &bytes, start);
-        *own = bytes;
+    /// The one piece of a small host, where its routes then keep their bytes.
+    fn join(&mut self, start: &Bytes, end: &Bytes) -> Piece {
+        let routes: usize = self.encoded.iter().map(|one| one.bytes.len()).sum();
+        let mut bytes = BytesMut::with_capacity(start.len() + routes + end.len());
+        bytes.extend_from_slice(start);
+        self.encoded.iter().for_each(|one| bytes.extend_from_slice(&one.bytes));
+        bytes.extend_from_slice(end);
+        let bytes = bytes.freeze();
+        move_to(&mut self.encoded, &bytes, start.len());
+        Piece::new(bytes)
     }
 
     /// The pieces of a large host. Pieces whose routes are all the same are used again.
     fn cut(&mut self, start: Bytes, end: Bytes) -> Vec<Piece> {
-        let old: HashMap<*const u8, &Piece> = match &self.bytes {
-            HostBytes::Small(_) => HashMap::new(),
-            HostBytes::Large(pieces) => pieces.iter().map(|piece| (piece.bytes().as_ptr(), piece)).collect(),
-        };
+        let old: HashMap<*const u8, &Piece> =
+            self.pieces.iter().map(|piece| (piece.bytes().as_ptr(), piece)).collect();
         let mut pieces = vec![Piece::new(start)];
         for group in self.encoded.chunk_by_mut(|_, next| !next.begins_piece) {
             let same = group.first().and_then(|first| old.get(&first.bytes.as_ptr()));
@@ -203,12 +178,6 @@ impl Host {
         }
         pieces
     }
-}
-
-/// Where the routes begin in the bytes of a small host.
-fn table_start(encoded: &[Encoded], own: &Bytes, host: &VirtualHost) -> usize {
-    let routes: usize = encoded.iter().map(|one| one.bytes.len()).sum();
-    own.len() - routes - table::virtual_host_end(host.misdirected).len()
 }
 
 /// Points routes that follow each other in `bytes` from `start` on to their places there.
@@ -242,10 +211,11 @@ fn begins_piece(route: &Route) -> bool {
 fn served<'a>(
     desired: &'a VirtualHost,
     table: &RouteTable,
-    domain: &Arc<str>,
-    admission: &Admission,
+    domain: &str,
+    admission: &'a Admission,
 ) -> Cow<'a, [Arc<Route>]> {
-    let put_back: HashMap<&Origin, Option<&Chunk>> = admission.put_back(&table.name, domain).collect();
+    let host = host_resource(&table.name, domain);
+    let put_back: HashMap<&Origin, Option<&Chunk>> = admission.put_back(&host).collect();
     if put_back.is_empty() {
         return Cow::Borrowed(&desired.routes);
     }

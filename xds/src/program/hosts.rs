@@ -1,56 +1,38 @@
-//! A route table with its virtual hosts, in pieces that outlive a change.
-//!
-//! Hosts are in order of their domains. A domain that its hash picks begins a run; a run's small hosts are one piece. So
-//! a changed host costs its run, and where runs begin depends on nothing but the domains.
+//! A route table with its virtual hosts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
-    sync::Arc,
-};
-
-use bytes::{Bytes, BytesMut};
-use xxhash_rust::xxh3::xxh3_64;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     admission::Admission,
     chunk::{ChunkKey, Part, ResourceKey},
-    host::{Host, HostBytes, OriginChange},
+    host::{Host, OriginChange},
 };
 use crate::{
     ir::{Origin, Route, RouteTable, RouteTableName, VirtualHost},
-    lower::table,
-    store::{Body, Piece, ResourceType},
+    store::{Body, ResourceType, host_name},
 };
 
-/// One domain of so many begins a run, on average.
-const HOSTS_PER_RUN: u64 = 32;
+/// The domain of what no other host serves. Every table has a virtual host for it, without routes if need be: Envoy holds
+/// back a listener until its table has a virtual host, and what matches no route is a 404 with it as without it.
+pub(super) const CATCH_ALL: &str = "*";
 
 /// One RouteConfiguration. The head may come after its hosts inside a delta, so it is optional.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) head: Option<Arc<RouteTable>>,
-    head_piece: Option<Piece>,
     hosts: BTreeMap<Arc<str>, Host>,
-    /// Hosts to be encoded anew.
-    stale: BTreeSet<Arc<str>>,
-    /// The pieces of each run by the domain that begins it; the first run begins with the empty text.
-    runs: BTreeMap<Arc<str>, Vec<Piece>>,
-    /// Runs to be copied together anew.
-    stale_runs: BTreeSet<Arc<str>>,
 }
 
-pub(super) fn resource(table: &RouteTableName) -> ResourceKey {
+pub(super) fn table_resource(table: &RouteTableName) -> ResourceKey {
     ResourceKey { kind: ResourceType::RouteConfiguration, name: Arc::clone(table) }
 }
 
-pub(super) fn routes_key(table: &RouteTableName, domain: &Arc<str>, origin: &Origin) -> ChunkKey {
-    let part = Part::Routes { domain: Arc::clone(domain), origin: origin.clone() };
-    ChunkKey { resource: resource(table), part }
+pub(super) fn host_resource(table: &RouteTableName, domain: &str) -> ResourceKey {
+    ResourceKey { kind: ResourceType::VirtualHost, name: host_name(table, domain) }
 }
 
-fn begins_run(domain: &str) -> bool {
-    xxh3_64(domain.as_bytes()).is_multiple_of(HOSTS_PER_RUN)
+pub(super) fn routes_key(host: &ResourceKey, origin: &Origin) -> ChunkKey {
+    ChunkKey { resource: host.clone(), part: Part::Routes(origin.clone()) }
 }
 
 impl Table {
@@ -61,40 +43,40 @@ impl Table {
         serde_json::json!({"head": self.head, "hosts": hosts})
     }
 
-    /// Replaces the head. Redirects depend on it, so every host is encoded anew if it changed.
-    pub(super) fn set_head(&mut self, head: Arc<RouteTable>) {
+    /// Replaces the head, and says whether it changed. Redirects depend on it, so every host is encoded anew then.
+    pub(super) fn set_head(&mut self, head: Arc<RouteTable>) -> bool {
         if self.head.as_ref() == Some(&head) {
-            return;
+            return false;
         }
-        self.head_piece = Some(Piece::new(table::head(&head)));
         self.head = Some(head);
-        for (domain, host) in &mut self.hosts {
-            host.forget();
-            self.stale.insert(Arc::clone(domain));
+        self.hosts.values_mut().for_each(Host::forget);
+        true
+    }
+
+    /// The domains of all its virtual hosts.
+    pub(super) fn domains(&self) -> impl Iterator<Item = &str> {
+        let others = self.hosts.keys().map(|domain| &**domain).filter(|domain| *domain != CATCH_ALL);
+        others.chain([CATCH_ALL])
+    }
+
+    /// The objects, beside those of routes, whose content a host has before and after it is replaced, where that changes. A host
+    /// that is new came with a route, which is told.
+    pub(super) fn owners_to_tell(&self, domain: &str, desired: &VirtualHost) -> Vec<Origin> {
+        let Some(before) = self.hosts.get(domain).map(Host::desired) else { return Vec::new() };
+        if (&before.auth, before.otherwise) == (&desired.auth, desired.otherwise) {
+            return Vec::new();
         }
+        before.origin.iter().chain(&desired.origin).cloned().collect()
     }
 
     /// Replaces a host, and says what that means per origin.
     pub(super) fn set_host(&mut self, domain: &Arc<str>, desired: Arc<VirtualHost>) -> Vec<OriginChange> {
-        if !self.hosts.contains_key(domain) && begins_run(domain) {
-            // The run that it was part of ends before it now.
-            self.stale_runs.insert(self.run_of(domain));
-            self.runs.insert(Arc::clone(domain), Vec::new());
-        }
-        self.stale.insert(Arc::clone(domain));
         self.hosts.entry(Arc::clone(domain)).or_default().set(desired)
     }
 
     /// Removes a host, and says which origins had routes in it.
     pub(super) fn remove_host(&mut self, domain: &Arc<str>) -> Vec<Origin> {
-        self.stale.remove(domain);
-        let Some(host) = self.hosts.remove(domain) else { return Vec::new() };
-        if begins_run(domain) {
-            self.runs.remove(domain);
-            self.stale_runs.remove(domain);
-        }
-        self.stale_runs.insert(self.run_of(domain));
-        host.origins()
+        self.hosts.remove(domain).map(|host| host.origins()).unwrap_or_default()
     }
 
     /// The desired routes of an origin in a host.
@@ -102,86 +84,29 @@ impl Table {
         Some(self.hosts.get(domain)?.routes_of(origin))
     }
 
-    /// Marks a host to be encoded anew.
-    pub(super) fn touch(&mut self, domain: &Arc<str>) {
-        self.stale.insert(Arc::clone(domain));
-    }
-
-    /// What to serve; encodes what is stale.
-    pub(super) fn assemble(&mut self, admission: &Admission) -> Option<Body> {
-        let head = self.head.clone()?;
-        for domain in std::mem::take(&mut self.stale) {
-            if let Some(host) = self.hosts.get_mut(&domain) {
-                host.encode(&domain, &head, admission);
-                self.stale_runs.insert(self.run_of(&domain));
-            }
+    /// What to serve of a host; encodes what is new.
+    pub(super) fn host(&mut self, domain: &str, admission: &Admission) -> Option<Body> {
+        let head = self.head.as_ref()?;
+        match self.hosts.get_mut(domain) {
+            Some(host) => Some(host.encode(domain, head, admission)),
+            None if domain == CATCH_ALL => Some(Host::default().encode(domain, head, admission)),
+            None => None,
         }
-        for run in std::mem::take(&mut self.stale_runs) {
-            let pieces = self.join(&run);
-            self.runs.insert(run, pieces);
-        }
-        Some(Body::new(self.head_piece.iter().chain(self.runs.values().flatten())))
     }
-
-    /// The domain that begins the run of a domain.
-    fn run_of(&self, domain: &Arc<str>) -> Arc<str> {
-        let run = self.runs.range::<Arc<str>, _>(..=domain).next_back();
-        run.map_or_else(|| Arc::from(""), |(run, _)| Arc::clone(run))
-    }
-
-    /// The pieces of a run: small hosts copied together, large ones as they are.
-    fn join(&mut self, run: &Arc<str>) -> Vec<Piece> {
-        let next = self.runs.range::<Arc<str>, _>((Bound::Excluded(run), Bound::Unbounded)).next();
-        let end = next.map_or(Bound::Unbounded, |(next, _)| Bound::Excluded(next));
-        let hosts = self.hosts.range_mut::<Arc<str>, _>((Bound::Included(run), end));
-        let (mut pieces, mut small) = (Vec::new(), Vec::new());
-        for (_, host) in hosts {
-            match host.bytes() {
-                HostBytes::Small(_) => small.push(host),
-                HostBytes::Large(own) => {
-                    pieces.extend(copy_together(&mut small));
-                    pieces.extend(own.iter().cloned());
-                }
-            }
-        }
-        pieces.extend(copy_together(&mut small));
-        pieces
-    }
-}
-
-/// One piece of several small hosts, which then keep their bytes there.
-fn copy_together(small: &mut Vec<&mut Host>) -> Option<Piece> {
-    let own = |host: &Host| match host.bytes() {
-        HostBytes::Small(bytes) => bytes.clone(),
-        HostBytes::Large(_) => Bytes::new(),
-    };
-    let parts: Vec<Bytes> = small.iter().map(|host| own(host)).collect();
-    if parts.is_empty() {
-        return None;
-    }
-    let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    for part in &parts {
-        bytes.extend_from_slice(part);
-    }
-    let (bytes, mut start) = (bytes.freeze(), 0);
-    for (host, part) in small.drain(..).zip(parts) {
-        let end = start + part.len();
-        host.move_to(bytes.slice(start..end));
-        start = end;
-    }
-    Some(Piece::new(bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cmp::Reverse;
+    use std::{cmp::Reverse, collections::BTreeSet};
 
-    use portolan_xds_proto::envoy::config::route::v3::RouteConfiguration;
+    use portolan_xds_proto::envoy::config::route::v3::VirtualHost as ProtoHost;
     use proptest::prelude::*;
     use prost::Message;
 
+    use bytes::Bytes;
+
     use super::*;
-    use crate::ir::{Action, HeaderEdits, PathMatch, RouteMatch, RouteRank, Target};
+    use crate::ir::{Action, HeaderEdits, Otherwise, PathMatch, RouteMatch, RouteRank, Target};
 
     const TABLE: &str = "apps/public/80";
 
@@ -209,6 +134,7 @@ mod tests {
                 request_headers: HeaderEdits::default(),
                 response_headers: HeaderEdits::default(),
                 cors: None,
+                auth: None,
                 target: Target::Answer { status: 418, body: "".into() },
             }),
         })
@@ -217,7 +143,8 @@ mod tests {
     fn host(routes: impl IntoIterator<Item = Arc<Route>>, misdirected: bool) -> Arc<VirtualHost> {
         let mut routes: Vec<_> = routes.into_iter().collect();
         routes.sort_by(|one, other| one.rank.cmp(&other.rank));
-        Arc::new(VirtualHost { routes, misdirected })
+        let otherwise = if misdirected { Otherwise::Misdirected } else { Otherwise::NotFound };
+        Arc::new(VirtualHost { routes, otherwise, ..VirtualHost::default() })
     }
 
     fn table() -> Table {
@@ -230,11 +157,18 @@ mod tests {
         format!("h{index}.test").into()
     }
 
-    /// Domains with the paths of their routes, as Envoy would read them.
-    fn decode(body: &Body) -> BTreeMap<String, Vec<String>> {
+    /// All that is served, by domain.
+    fn served(table: &mut Table, admission: &Admission) -> BTreeMap<String, Body> {
+        let domains: Vec<String> = table.domains().map(str::to_owned).collect();
+        domains.into_iter().map(|domain| (domain.clone(), table.host(&domain, admission).unwrap())).collect()
+    }
+
+    /// The paths of a host's routes, as Envoy would read them.
+    fn decode(domain: &str, body: &Body) -> Vec<String> {
         use portolan_xds_proto::envoy::config::route::v3::route_match::PathSpecifier;
-        let decoded = RouteConfiguration::decode(body.to_bytes()).unwrap();
-        assert_eq!(decoded.name, TABLE);
+        let decoded = ProtoHost::decode(body.to_bytes()).unwrap();
+        assert_eq!(decoded.name, format!("{TABLE}/{domain}"));
+        assert_eq!(decoded.domains, [domain]);
         let path = |route: &portolan_xds_proto::envoy::config::route::v3::Route| match route
             .r#match
             .as_ref()
@@ -243,11 +177,7 @@ mod tests {
             Some(PathSpecifier::Path(path) | PathSpecifier::Prefix(path)) => path,
             other => panic!("{other:?}"),
         };
-        decoded
-            .virtual_hosts
-            .iter()
-            .map(|host| (host.name.clone(), host.routes.iter().map(path).collect()))
-            .collect()
+        decoded.routes.iter().map(path).collect()
     }
 
     /// What a host should come out as.
@@ -256,7 +186,7 @@ mod tests {
             PathMatch::Exact(path) => path.to_string(),
             other => panic!("{other:?}"),
         });
-        paths.chain(host.misdirected.then(|| "/".to_owned())).collect()
+        paths.chain((host.otherwise == Otherwise::Misdirected).then(|| "/".to_owned())).collect()
     }
 
     type Changes = Vec<(Origin, Option<Vec<Arc<Route>>>, Option<Vec<Arc<Route>>>)>;
@@ -302,7 +232,7 @@ mod tests {
         ) {
             let (mut edited, mut hosts) = (table(), BTreeMap::new());
             let admission = Admission::default();
-            for (edit, assemble) in edits {
+            for (edit, encode) in edits {
                 match edit {
                     Edit::Put { host: index, routes, changed, misdirected } => {
                         let routes = (0..routes)
@@ -317,20 +247,21 @@ mod tests {
                         hosts.remove(&domain(index));
                     }
                 }
-                if assemble {
-                    edited.assemble(&admission);
+                if encode {
+                    served(&mut edited, &admission);
                 }
             }
-            let edited = edited.assemble(&admission).unwrap();
+            let edited = served(&mut edited, &admission);
             let mut fresh = table();
             for (domain, host) in &hosts {
                 fresh.set_host(domain, host.clone());
             }
-            let fresh = fresh.assemble(&admission).unwrap();
-            prop_assert!(edited == fresh, "history shows");
+            prop_assert!(edited == served(&mut fresh, &admission), "history shows");
+            hosts.entry(CATCH_ALL.into()).or_default();
             let expected: BTreeMap<String, Vec<String>> =
                 hosts.iter().map(|(domain, host)| (domain.to_string(), expected(host))).collect();
-            prop_assert_eq!(decode(&edited), expected);
+            let decoded = edited.iter().map(|(domain, body)| (domain.clone(), decode(domain, body)));
+            prop_assert_eq!(decoded.collect::<BTreeMap<_, _>>(), expected);
         }
     }
 
@@ -342,29 +273,17 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_route_copies_its_neighbourhood_and_not_the_table() {
+    fn a_changed_route_of_a_large_host_copies_its_neighbourhood() {
         let admission = Admission::default();
-        let mut many = table();
-        for index in 0..5_000 {
-            many.set_host(&domain(index), host([route(index, "/")], false));
-        }
-        let before = many.assemble(&admission).unwrap();
-        for index in [0, 1_234, 4_999] {
-            many.set_host(&domain(index), host([route(index, "/changed")], false));
-            let after = many.assemble(&admission).unwrap();
-            let copied = copied(&before, &after);
-            assert!(copied * 10 < after.len(), "{copied} bytes of {}", after.len());
-        }
-
         let routes: Vec<_> = (0..5_000).map(|index| route(index, "/")).collect();
-        let mut one = table();
-        one.set_host(&domain(0), host(routes.clone(), true));
-        let before = one.assemble(&admission).unwrap();
+        let mut table = table();
+        table.set_host(&domain(0), host(routes.clone(), true));
+        let before = table.host(&domain(0), &admission).unwrap();
         for index in [0, 1_234, 4_999] {
             let mut routes = routes.clone();
             routes[index] = route(index, "/changed");
-            one.set_host(&domain(0), host(routes, true));
-            let after = one.assemble(&admission).unwrap();
+            table.set_host(&domain(0), host(routes, true));
+            let after = table.host(&domain(0), &admission).unwrap();
             let copied = copied(&before, &after);
             assert!(copied * 10 < after.len(), "{copied} bytes of {}", after.len());
         }

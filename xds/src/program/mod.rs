@@ -10,6 +10,11 @@ mod frozen;
 mod heed;
 mod host;
 mod hosts;
+#[cfg(test)]
+mod late_tests;
+mod leaving;
+#[cfg(test)]
+mod leaving_tests;
 mod publish;
 mod render;
 #[cfg(test)]
@@ -29,13 +34,14 @@ use admission::Admission;
 use chunk::{Chunk, ChunkKey, Part};
 use host::OriginChange;
 use hosts::Table;
+use leaving::Leaving;
 use publish::Published;
 
 use crate::{
     GatewayKey,
     ir::{
-        ChainTraffic, Cluster, ClusterName, Delta, Endpoints, Listener, ListenerName, Origin, RouteTableName,
-        Secret, SecretName, Transport, VirtualHostKey,
+        ChainTraffic, Cluster, ClusterName, Delta, Endpoints, FilterChain, Listener, ListenerName, Origin,
+        RouteTable, RouteTableName, Secret, SecretName, Transport, VirtualHostKey,
     },
     store::{ResourceType, Seq, Store, Version},
 };
@@ -69,6 +75,7 @@ pub struct Program {
     clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     endpoints: BTreeMap<ClusterName, Arc<Endpoints>>,
     secrets: BTreeMap<SecretName, Arc<Secret>>,
+    leaving: Leaving,
     admission: Admission,
     published: BTreeMap<ResourceKey, Published>,
     dirty: BTreeSet<ResourceKey>,
@@ -90,6 +97,7 @@ impl Program {
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            leaving: Leaving::default(),
             admission: Admission::default(),
             published: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -113,7 +121,7 @@ impl Program {
             self.set_cluster(&name, cluster, seq);
         }
         for (name, endpoints) in delta.endpoints {
-            self.set_endpoints(&name, endpoints, seq);
+            self.set_endpoints(&name, endpoints, seq, now);
         }
         for (name, secret) in delta.secrets {
             self.set_secret(&name, secret, seq);
@@ -122,12 +130,9 @@ impl Program {
             self.set_listener(&name, listener, seq);
         }
         for (name, head) in delta.tables {
-            self.dirty.insert(hosts::resource(&name));
-            if let Some(head) = head {
-                self.tables.entry(name).or_default().set_head(head);
-            } else {
-                self.tables.remove(&name);
-                self.admission.remove_resource(&hosts::resource(&name));
+            match head {
+                Some(head) => self.set_table(&name, head),
+                None => self.remove_table(&name),
             }
         }
         for (key, host) in delta.virtual_hosts {
@@ -179,27 +184,32 @@ impl Program {
         self.publish(store, now)
     }
 
-    /// A proxy rejected a response with these versions of resources of one type, and said why. One proxy's word is
-    /// enough. Answers to versions that are out of date do no harm.
+    /// A proxy rejected a response with these versions of resources of one type, `built` of the store as of that edit, and
+    /// said why. One proxy's word is enough. Answers that are out of date do no harm.
     pub fn on_nack(
         &mut self,
         kind: ResourceType,
         resources: &[(Arc<str>, Version)],
+        built: Seq,
         message: &str,
         store: &mut Store,
         now: Instant,
     ) -> Applied {
         let message: Arc<str> = message.into();
-        let known: Vec<(ResourceKey, Seq)> = resources
-            .iter()
-            .filter_map(|(name, version)| {
-                let key = ResourceKey { kind, name: Arc::clone(name) };
-                let through = self.published.get(&key)?.seq_of(*version)?;
-                Some((key, through))
-            })
-            .collect();
-        let put_back = self.admission.reject(kind, &known, &message);
-        if put_back.is_empty() {
+        let mut alone = true;
+        let mut known = Vec::new();
+        for (name, version) in resources {
+            let key = ResourceKey { kind, name: Arc::clone(name) };
+            match self.published.get(&key).filter(|published| published.seq_of(*version).is_some()) {
+                Some(published) => {
+                    alone &= published.is_undisturbed_since(built);
+                    known.push(key);
+                }
+                None => alone = false,
+            }
+        }
+        let put_back = self.admission.reject(kind, &known, built, alone, &message);
+        if put_back.is_empty() && alone {
             for (name, version) in resources {
                 let key = ResourceKey { kind, name: Arc::clone(name) };
                 if self.published.get(&key).is_some_and(|published| published.current() == Some(*version)) {
@@ -213,14 +223,17 @@ impl Program {
         self.publish(store, now)
     }
 
-    /// Goes on with trials that got no answer. Call it at [`Program::deadline`].
+    /// Goes on with trials that got no answer, and lets endpoints go whose time is over. Call it at [`Program::deadline`].
     pub fn tick(&mut self, store: &mut Store, now: Instant) -> Applied {
+        for name in self.leaving.due(now) {
+            self.touch(&whole(ResourceType::Endpoints, &name));
+        }
         self.publish(store, now)
     }
 
     /// When [`Program::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.admission.deadline()
+        self.admission.deadline().into_iter().chain(self.leaving.deadline()).min()
     }
 
     /// The objects that Envoy rejects, each once per resource, sorted.
@@ -266,6 +279,7 @@ impl Program {
         let Some(cluster) = cluster else {
             self.clusters.remove(name);
             self.endpoints.remove(name);
+            self.leaving.forget(name);
             self.drop_chunk(&endpoints);
             self.drop_chunk(&key);
             return;
@@ -275,16 +289,35 @@ impl Program {
         self.change_chunk(key, &origin, before, &Chunk::Cluster(cluster), seq);
     }
 
-    fn set_endpoints(&mut self, name: &ClusterName, endpoints: Option<Arc<Endpoints>>, seq: Seq) {
+    fn set_endpoints(
+        &mut self,
+        name: &ClusterName,
+        endpoints: Option<Arc<Endpoints>>,
+        seq: Seq,
+        now: Instant,
+    ) {
         let key = whole(ResourceType::Endpoints, name);
         let Some(endpoints) = endpoints else {
             self.endpoints.remove(name);
+            self.leaving.forget(name);
             self.drop_chunk(&key);
             return;
         };
+        if let Some(before) = self.endpoints.get(name)
+            && self.is_of_datagrams(name)
+        {
+            self.leaving.change(name, before, &endpoints, now);
+        }
         let before = self.endpoints.insert(Arc::clone(name), Arc::clone(&endpoints)).map(Chunk::Endpoints);
         let origin = Origin::new(format!("Endpoints/{name}"));
         self.change_chunk(key, &origin, before, &Chunk::Endpoints(endpoints), seq);
+    }
+
+    /// Whether a UDP listener sends to a cluster.
+    fn is_of_datagrams(&self, name: &ClusterName) -> bool {
+        let sends = |chain: &Arc<FilterChain>| matches!(&chain.traffic, ChainTraffic::Udp { cluster } if cluster == name);
+        let udp = self.listeners.values().filter(|listener| listener.transport == Transport::Udp);
+        udp.flat_map(|listener| &listener.chains).any(sends)
     }
 
     fn set_secret(&mut self, name: &SecretName, secret: Option<Arc<Secret>>, seq: Seq) {
@@ -326,11 +359,32 @@ impl Program {
         }
     }
 
+    fn set_table(&mut self, name: &RouteTableName, head: Arc<RouteTable>) {
+        let table = self.tables.entry(Arc::clone(name)).or_default();
+        if table.set_head(head) {
+            self.dirty.insert(hosts::table_resource(name));
+            self.dirty.extend(table.domains().map(|domain| hosts::host_resource(name, domain)));
+        }
+    }
+
+    fn remove_table(&mut self, name: &RouteTableName) {
+        self.dirty.insert(hosts::table_resource(name));
+        let Some(table) = self.tables.remove(name) else { return };
+        for domain in table.domains() {
+            let host = hosts::host_resource(name, domain);
+            self.admission.remove_resource(&host);
+            self.dirty.insert(host);
+        }
+    }
+
     fn set_host(&mut self, key: &VirtualHostKey, host: Arc<crate::ir::VirtualHost>, seq: Seq) {
-        let changes = self.tables.entry(Arc::clone(&key.table)).or_default().set_host(&key.domain, host);
-        self.dirty.insert(hosts::resource(&key.table));
+        let table = self.tables.entry(Arc::clone(&key.table)).or_default();
+        self.moved.extend(table.owners_to_tell(&key.domain, &host));
+        let changes = table.set_host(&key.domain, host);
+        let resource = hosts::host_resource(&key.table, &key.domain);
+        self.dirty.insert(resource.clone());
         for OriginChange { origin, before, after } in changes {
-            let chunk = hosts::routes_key(&key.table, &key.domain, &origin);
+            let chunk = hosts::routes_key(&resource, &origin);
             if let Some(after) = after {
                 self.change_chunk(chunk, &origin, before.map(Chunk::Routes), &Chunk::Routes(after), seq);
             } else {
@@ -341,10 +395,11 @@ impl Program {
     }
 
     fn remove_host(&mut self, key: &VirtualHostKey) {
-        self.dirty.insert(hosts::resource(&key.table));
+        let resource = hosts::host_resource(&key.table, &key.domain);
+        self.dirty.insert(resource.clone());
         let Some(table) = self.tables.get_mut(&key.table) else { return };
         for origin in table.remove_host(&key.domain) {
-            self.admission.remove(&hosts::routes_key(&key.table, &key.domain, &origin));
+            self.admission.remove(&hosts::routes_key(&resource, &origin));
             self.moved.insert(origin);
         }
     }
@@ -389,11 +444,6 @@ impl Program {
     /// Marks what a chunk is part of to be built anew.
     fn touch(&mut self, key: &ChunkKey) {
         self.dirty.insert(key.resource.clone());
-        if let Part::Routes { domain, .. } = &key.part
-            && let Some(table) = self.tables.get_mut(&key.resource.name)
-        {
-            table.touch(domain);
-        }
     }
 }
 

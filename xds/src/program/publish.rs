@@ -11,7 +11,7 @@ use super::{
 use crate::{
     ir::{Cluster, FilterChain, Listener, SecretName, UpstreamTrust},
     lower,
-    store::{Child, Resource, ResourceType, Seq, Store, Version},
+    store::{Child, Resource, ResourceType, Seq, Store, Version, domain_of, table_of},
 };
 
 /// How many versions of a resource may be unanswered before the oldest is forgotten. The answer to a forgotten one is
@@ -24,6 +24,8 @@ pub(super) struct Published {
     /// Oldest first.
     versions: Vec<(Version, Seq)>,
     acknowledged: Option<Version>,
+    /// The newest edit in which content that nobody acknowledged stopped being served.
+    disturbed: Seq,
 }
 
 impl Published {
@@ -39,6 +41,11 @@ impl Published {
     /// The version that was acknowledged last.
     pub(super) fn acknowledged(&self) -> Option<Version> {
         self.acknowledged
+    }
+
+    /// Whether all that the resource contained at that edit, and nobody has acknowledged, is still served.
+    pub(super) fn is_undisturbed_since(&self, edit: Seq) -> bool {
+        self.disturbed <= edit
     }
 
     /// Notes an acknowledgement, and returns the edit through which content is proven.
@@ -64,13 +71,15 @@ impl Program {
         // the bytes that were rejected must be a new edit, or it would never be sent.
         while self.begin_due(store.seq().next(), now) {
             let seq = store.seq().next();
+            let left = self.admission.take_left();
+            let mut served = Vec::new();
             let mut edit = store.edit(now);
             for key in std::mem::take(&mut self.dirty) {
                 let built = self.build(&key);
                 let changed = if let Some(resource) = built {
                     let version = resource.version();
                     let changed = edit.upsert(key.kind, resource);
-                    self.note_published(&key, version, seq);
+                    served.push((key.clone(), version));
                     changed
                 } else {
                     self.published.remove(&key);
@@ -80,6 +89,13 @@ impl Program {
                 if changed {
                     applied.changed.insert(key);
                 }
+            }
+            for (key, version) in served {
+                if store.seq() < seq {
+                    // Nothing became different, so there was no edit, and the next one gets this number.
+                    self.admission.date_back(&key, seq, store.seq());
+                }
+                self.note_published(&key, version, store.seq(), left.contains(&key));
             }
         }
         applied.seq = store.seq();
@@ -101,9 +117,12 @@ impl Program {
     }
 
     /// Content that was acknowledged before is proven as it goes out: proxies that have it are not sent it again.
-    fn note_published(&mut self, key: &ResourceKey, version: Version, seq: Seq) {
+    fn note_published(&mut self, key: &ResourceKey, version: Version, seq: Seq, disturbed: bool) {
         let published = self.published.entry(key.clone()).or_default();
         published.push(version, seq);
+        if disturbed {
+            published.disturbed = seq;
+        }
         if published.acknowledged == Some(version) {
             self.admission.prove(key, seq);
         }
@@ -115,7 +134,12 @@ impl Program {
         let chunk = whole(key.kind, &name);
         match key.kind {
             ResourceType::RouteConfiguration => {
-                let body = self.tables.get_mut(&name)?.assemble(&self.admission)?;
+                let head = self.tables.get(&name)?.head.as_ref()?;
+                Some(Resource::of(name, &lower::table::head(head), Vec::new()))
+            }
+            ResourceType::VirtualHost => {
+                let table = self.tables.get_mut(table_of(&name))?;
+                let body = table.host(domain_of(&name), &self.admission)?;
                 Some(Resource::with_body(name, body, Vec::new()))
             }
             ResourceType::Listener => self.build_listener(&name, key),
@@ -140,7 +164,8 @@ impl Program {
                 Some(endpoints.map_or_else(
                     || Resource::empty_endpoints(Arc::clone(&name)),
                     |endpoints| {
-                        Resource::of(Arc::clone(&name), &lower::endpoints(&name, endpoints), Vec::new())
+                        let assignment = lower::endpoints(&name, endpoints, self.leaving.of(&name));
+                        Resource::of(Arc::clone(&name), &assignment, Vec::new())
                     },
                 ))
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portolan_xds_proto::envoy::config::route::v3::RouteConfiguration;
+use portolan_xds_proto::envoy::config::route::v3::VirtualHost as ProtoHost;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -11,10 +11,11 @@ use crate::ir::{
     Action, AppProtocol, Arm, Backend, ChainTraffic, FilterChain, HeaderEdits, Millis, PathMatch, Route,
     RouteMatch, RouteRank, RouteTable, Target, Timeouts, Transport, UrlRewrite, VirtualHost,
 };
+use crate::store::host_name;
 
-const TABLE: &str = "apps/public/80";
+pub(super) const TABLE: &str = "apps/public/80";
 
-fn origin(index: usize) -> Origin {
+pub(super) fn origin(index: usize) -> Origin {
     Origin::new(format!("HTTPRoute/apps/r{index:05}"))
 }
 
@@ -35,6 +36,7 @@ fn route(index: usize, path: &str) -> Arc<Route> {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         cors: None,
+        auth: None,
         target: Target::Forward {
             arms: vec![Arm {
                 weight: 1,
@@ -44,12 +46,14 @@ fn route(index: usize, path: &str) -> Arc<Route> {
                 rewrite: None,
                 mirrors: vec![],
                 cors: None,
+                auth: None,
                 redirect: None,
             }],
             rewrite: UrlRewrite::default(),
             mirrors: vec![],
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
         },
     };
     Arc::new(Route {
@@ -70,7 +74,7 @@ fn route(index: usize, path: &str) -> Arc<Route> {
 fn host(routes: Vec<Arc<Route>>) -> Arc<VirtualHost> {
     let mut routes = routes;
     routes.sort_by(|one, other| one.rank.cmp(&other.rank));
-    Arc::new(VirtualHost { routes, misdirected: false })
+    Arc::new(VirtualHost { routes, ..VirtualHost::default() })
 }
 
 fn key(domain: &str) -> VirtualHostKey {
@@ -82,7 +86,7 @@ fn table() -> Arc<RouteTable> {
 }
 
 /// Routes of all indices, the path of each from `path`, in one virtual host per ten.
-fn delta(indices: impl Iterator<Item = usize>, path: &dyn Fn(usize) -> String) -> Delta {
+pub(super) fn delta(indices: impl Iterator<Item = usize>, path: &dyn Fn(usize) -> String) -> Delta {
     let mut hosts: BTreeMap<usize, Vec<Arc<Route>>> = BTreeMap::new();
     for index in indices {
         hosts.entry(index / 10).or_default().push(route(index, &path(index)));
@@ -92,50 +96,58 @@ fn delta(indices: impl Iterator<Item = usize>, path: &dyn Fn(usize) -> String) -
     Delta { tables: [(TABLE.into(), Some(table()))].into(), virtual_hosts, ..Delta::default() }
 }
 
-/// An Envoy that rejects every RouteConfiguration with a path that contains `bad`.
-struct Model {
-    program: Program,
-    store: Store,
-    now: Instant,
-    /// The paths of the last accepted RouteConfiguration.
-    live: BTreeSet<String>,
-    seen: Option<Version>,
+/// An Envoy that rejects every response with a path that contains `bad`.
+pub(super) struct Model {
+    pub(super) program: Program,
+    pub(super) store: Store,
+    pub(super) now: Instant,
+    /// The accepted paths, by host.
+    hosts: BTreeMap<Arc<str>, BTreeSet<String>>,
+    seen: Seq,
     rounds: usize,
 }
 
 impl Model {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             program: Program::new(GatewayKey::new("apps", "public")),
             store: Store::default(),
             now: Instant::now(),
-            live: BTreeSet::new(),
-            seen: None,
+            hosts: BTreeMap::new(),
+            seen: Seq(0),
             rounds: 0,
         }
     }
 
-    fn apply(&mut self, delta: Delta) {
+    pub(super) fn apply(&mut self, delta: Delta) {
         self.program.apply(delta, &mut self.store, self.now);
+    }
+
+    /// What is in the store of the hosts that changed after an edit: name, version, paths.
+    fn changed(&self, since: Seq) -> Vec<(Arc<str>, Version, BTreeSet<String>)> {
+        let hosts = self.store.iter(ResourceType::VirtualHost).filter(|live| live.seq > since);
+        let all = hosts.map(|live| {
+            let host = ProtoHost::decode(live.resource.body().to_bytes()).unwrap();
+            (Arc::clone(live.resource.name()), live.resource.version(), paths(&host))
+        });
+        all.collect()
     }
 
     /// Answers once. Returns whether there was anything to answer.
     fn answer(&mut self) -> bool {
-        let kind = ResourceType::RouteConfiguration;
-        let Some(live) = self.store.get(kind, TABLE) else { return false };
-        let (name, version) = (live.resource.name().clone(), live.resource.version());
-        if self.seen == Some(version) {
+        let kind = ResourceType::VirtualHost;
+        let sent = self.changed(self.seen);
+        self.seen = self.store.seq();
+        let built = self.seen;
+        if sent.is_empty() {
             return false;
         }
-        self.seen = Some(version);
         self.rounds += 1;
-        let decoded = RouteConfiguration::decode(live.resource.body().to_bytes()).unwrap();
-        let paths: BTreeSet<String> = paths(&decoded).collect();
-        let resources = [(name, version)];
-        if paths.iter().any(|path| path.contains("bad")) {
-            self.program.on_nack(kind, &resources, "no", &mut self.store, self.now);
+        let resources: Vec<_> = sent.iter().map(|(name, version, _)| (Arc::clone(name), *version)).collect();
+        if sent.iter().any(|(_, _, paths)| paths.iter().any(|path| path.contains("bad"))) {
+            self.program.on_nack(kind, &resources, built, "no", &mut self.store, self.now);
         } else {
-            self.live = paths;
+            self.hosts.extend(sent.into_iter().map(|(name, _, paths)| (name, paths)));
             self.program.on_ack(kind, &resources, &mut self.store, self.now);
         }
         true
@@ -150,22 +162,42 @@ impl Model {
         panic!("no end of answers");
     }
 
+    /// The accepted paths.
+    fn live(&self) -> BTreeSet<String> {
+        self.hosts.values().flatten().cloned().collect()
+    }
+
     fn blamed(&self) -> BTreeSet<Origin> {
         self.program.rejections().into_iter().map(|rejection| rejection.origin).collect()
     }
 }
 
-fn paths(routes: &RouteConfiguration) -> impl Iterator<Item = String> {
+pub(super) fn paths(host: &ProtoHost) -> BTreeSet<String> {
     use portolan_xds_proto::envoy::config::route::v3::route_match::PathSpecifier;
-    routes.virtual_hosts.iter().flat_map(|host| &host.routes).map(|route| {
-        match route.r#match.as_ref().and_then(|matching| matching.path_specifier.clone()) {
-            Some(PathSpecifier::Path(path)) => path,
-            other => panic!("{other:?}"),
-        }
-    })
+    let path = |route: &portolan_xds_proto::envoy::config::route::v3::Route| match route
+        .r#match
+        .as_ref()
+        .and_then(|matching| matching.path_specifier.clone())
+    {
+        Some(PathSpecifier::Path(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    host.routes.iter().map(path).collect()
 }
 
-fn good(index: usize) -> String {
+/// The versions of all that is served.
+fn served(model: &Model) -> Vec<(Arc<str>, Version)> {
+    model.changed(Seq(0)).into_iter().map(|(name, version, _)| (name, version)).collect()
+}
+
+/// The version of what is served at the first domain.
+fn first(model: &Model) -> (Arc<str>, Version) {
+    let name = host_name(TABLE, "h0.test");
+    let version = model.store.get(ResourceType::VirtualHost, &name).unwrap().resource.version();
+    (name, version)
+}
+
+pub(super) fn good(index: usize) -> String {
     format!("/v1/{index}")
 }
 
@@ -173,18 +205,14 @@ fn good(index: usize) -> String {
 fn what_is_assembled_from_chunks_is_what_would_be_encoded_at_once() {
     let mut model = Model::new();
     model.apply(delta(0..25, &good));
-    let live = model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap();
-    let decoded = RouteConfiguration::decode(live.resource.body().to_bytes()).unwrap();
-    assert_eq!(decoded.virtual_hosts.len(), 3);
-    assert_eq!(paths(&decoded).count(), 25);
-    assert!(decoded.ignore_port_in_host_matching);
-    assert_eq!(decoded.name, TABLE);
+    let all = model.changed(Seq(0));
+    assert_eq!(all.len(), 4, "three hosts, and one for what none of them serves");
+    assert_eq!(all.iter().map(|(_, _, paths)| paths.len()).sum::<usize>(), 25);
     let mut again = Model::new();
     again.apply(delta(0..12, &good));
     again.apply(delta(0..25, &|_| "/other".to_owned()));
     again.apply(delta(0..25, &good));
-    let other = again.store.get(ResourceType::RouteConfiguration, TABLE).unwrap();
-    assert_eq!(other.resource.version(), live.resource.version(), "history must not show");
+    assert_eq!(served(&again), served(&model), "history must not show");
 }
 
 #[test]
@@ -192,15 +220,15 @@ fn one_bad_route_among_many_freezes_itself_alone() {
     let mut model = Model::new();
     model.apply(delta(0..1000, &good));
     model.settle();
-    assert_eq!(model.live.len(), 1000);
+    assert_eq!(model.live().len(), 1000);
     model.rounds = 0;
     model.apply(delta(0..1000, &|index| {
         if index == 613 { "/bad".into() } else { format!("/v2/{index}") }
     }));
     model.settle();
     assert_eq!(model.blamed(), [origin(613)].into());
-    assert!(model.live.contains("/v1/613"), "its accepted version is still served");
-    assert!(model.live.contains("/v2/612") && model.live.len() == 1000);
+    assert!(model.live().contains("/v1/613"), "its accepted version is still served");
+    assert!(model.live().contains("/v2/612") && model.live().len() == 1000);
     assert!(model.program.origins_pending().is_empty());
     assert!(model.rounds <= 25, "{} rounds", model.rounds);
 }
@@ -211,11 +239,11 @@ fn a_blamed_origin_is_tried_again_when_it_changes() {
     model.apply(delta(0..3, &|index| if index == 1 { "/bad".into() } else { good(index) }));
     model.settle();
     assert_eq!(model.blamed(), [origin(1)].into());
-    assert_eq!(model.live.len(), 2);
+    assert_eq!(model.live().len(), 2);
     model.apply(delta(0..3, &good));
     model.settle();
     assert!(model.blamed().is_empty());
-    assert_eq!(model.live.len(), 3);
+    assert_eq!(model.live().len(), 3);
     assert!(model.program.origin_seq(&origin(1)) > model.program.origin_seq(&origin(0)));
 }
 
@@ -228,7 +256,7 @@ fn a_change_is_served_while_others_are_on_trial() {
     model.answer();
     model.apply(delta(0..10, &|index| format!("/v2/{index}")));
     model.settle();
-    assert!(model.live.contains("/v2/3"));
+    assert!(model.live().contains("/v2/3"));
     assert_eq!(model.blamed(), [origin(25)].into());
 }
 
@@ -242,10 +270,7 @@ fn a_removed_route_is_never_put_back() {
     model.apply(Delta { virtual_hosts: hosts, ..Delta::default() });
     for _ in 0..20 {
         model.answer();
-        assert!(!model.store.get(ResourceType::RouteConfiguration, TABLE).is_some_and(|live| {
-            let decoded = RouteConfiguration::decode(live.resource.body().to_bytes()).unwrap();
-            paths(&decoded).any(|path| path == good(9))
-        }));
+        assert!(model.changed(Seq(0)).iter().all(|(_, _, paths)| !paths.contains(&good(9))));
     }
     assert_eq!(model.blamed(), [origin(0)].into());
 }
@@ -254,12 +279,13 @@ fn a_removed_route_is_never_put_back() {
 fn late_and_repeated_rejections_blame_nobody_else() {
     let mut model = Model::new();
     model.apply(delta(0..2, &|index| if index == 0 { "/bad".into() } else { good(index) }));
-    let first = model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version();
+    let (first, built) = (first(&model), model.store.seq());
     model.settle();
     for _ in 0..3 {
         model.program.on_nack(
-            ResourceType::RouteConfiguration,
-            &[(TABLE.into(), first)],
+            ResourceType::VirtualHost,
+            std::slice::from_ref(&first),
+            built,
             "late",
             &mut model.store,
             model.now,
@@ -267,7 +293,7 @@ fn late_and_repeated_rejections_blame_nobody_else() {
     }
     model.settle();
     assert_eq!(model.blamed(), [origin(0)].into());
-    assert_eq!(model.live, [good(1)].into());
+    assert_eq!(model.live(), [good(1)].into());
     assert!(model.program.unattributed().is_empty());
 }
 
@@ -276,9 +302,8 @@ fn a_rejection_of_accepted_content_is_reported_without_blame() {
     let mut model = Model::new();
     model.apply(delta(0..1, &good));
     model.settle();
-    let kind = ResourceType::RouteConfiguration;
-    let version = model.store.get(kind, TABLE).unwrap().resource.version();
-    model.program.on_nack(kind, &[(TABLE.into(), version)], "taken", &mut model.store, model.now);
+    let (host, built) = (first(&model), model.store.seq());
+    model.program.on_nack(ResourceType::VirtualHost, &[host], built, "taken", &mut model.store, model.now);
     assert!(model.blamed().is_empty());
     assert_eq!(model.program.unattributed().len(), 1);
 }
@@ -292,23 +317,18 @@ fn what_is_frozen_survives_a_restart_until_it_changes() {
     model.apply(delta(0..10, &bad));
     model.settle();
     let kept = serde_json::to_string(&model.program.frozen()).unwrap();
-    let before = model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version();
+    let before = served(&model);
 
     let mut restarted = Model::new();
     restarted.program.restore(serde_json::from_str(&kept).unwrap());
     restarted.apply(delta(0..10, &bad));
-    let after = restarted.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version();
-    assert_eq!(before, after, "a restart serves the same bytes");
+    assert_eq!(before, served(&restarted), "a restart serves the same bytes");
     restarted.settle();
     assert_eq!(restarted.rounds, 1);
     assert_eq!(restarted.blamed(), [origin(4)].into());
     restarted.apply(delta(0..10, &|index| format!("/v3/{index}")));
     restarted.settle();
-    assert!(restarted.blamed().is_empty() && restarted.live.contains("/v3/4"));
-}
-
-fn served(model: &Model) -> Version {
-    model.store.get(ResourceType::RouteConfiguration, TABLE).unwrap().resource.version()
+    assert!(restarted.blamed().is_empty() && restarted.live().contains("/v3/4"));
 }
 
 /// Two replicas with the same objects; the proxies of one of them reject a route.
@@ -369,7 +389,7 @@ fn a_trial_without_answer_does_not_hold_back_the_next() {
     assert_eq!(model.program.tick(&mut model.store, model.now).changed.len(), 1);
 }
 
-fn cluster(name: &str, origin: Origin) -> Arc<Cluster> {
+pub(super) fn cluster(name: &str, origin: Origin) -> Arc<Cluster> {
     Arc::new(Cluster {
         name: name.into(),
         protocol: AppProtocol::Http1,
@@ -413,7 +433,7 @@ fn one_bad_cluster_in_a_response_of_many_is_found() {
             break;
         }
         if sent.iter().any(|(sent, _)| *sent == name(42) || *sent == name(7)) {
-            model.program.on_nack(kind, &sent, "no", &mut model.store, model.now);
+            model.program.on_nack(kind, &sent, since, "no", &mut model.store, model.now);
         } else {
             model.program.on_ack(kind, &sent, &mut model.store, model.now);
         }
@@ -443,7 +463,8 @@ fn a_listener_whose_chains_are_all_put_back_is_absent() {
     model.apply(Delta { listeners: [(TABLE.into(), Some(listener))].into(), ..Delta::default() });
     let kind = ResourceType::Listener;
     let version = model.store.get(kind, TABLE).unwrap().resource.version();
-    model.program.on_nack(kind, &[(TABLE.into(), version)], "no", &mut model.store, model.now);
+    let built = model.store.seq();
+    model.program.on_nack(kind, &[(TABLE.into(), version)], built, "no", &mut model.store, model.now);
     assert!(model.store.get(kind, TABLE).is_none());
     assert_eq!(model.blamed(), [origin(0)].into());
 }
@@ -482,9 +503,9 @@ proptest! {
         for (index, path) in &desired {
             if path.contains("bad") {
                 let suffix = format!("/{index}");
-                prop_assert!(model.live.iter().any(|live| live.ends_with(&suffix)), "{index} is not served");
+                prop_assert!(model.live().iter().any(|live| live.ends_with(&suffix)), "{index} is not served");
             } else {
-                prop_assert!(model.live.contains(path), "{path} is not live");
+                prop_assert!(model.live().contains(path), "{path} is not live");
             }
         }
         prop_assert!(model.rounds <= 10 + (bad.len() + 30) * 14, "{} rounds", model.rounds);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use body::{Body, Piece};
-pub use resource::{Child, InvalidVersion, Resource, ResourceType, Version};
+pub use resource::{Child, InvalidVersion, Resource, ResourceType, Version, domain_of, host_name, table_of};
 use serde::Serialize;
 use table::Table;
 pub use table::{Change, Changes, Live};
@@ -88,6 +88,14 @@ impl Store {
         self.table(kind).iter()
     }
 
+    /// The virtual hosts of a `RouteConfiguration`, sorted by name.
+    pub fn hosts_of<'a>(&'a self, table: &'a str) -> impl Iterator<Item = Live<'a>> {
+        // Other tables' names may begin with this one's: `a/b` has `a/b/*`, and `a/b/c/*` is of `a/b/c`.
+        self.table(ResourceType::VirtualHost)
+            .starting(&format!("{table}/"))
+            .filter(move |live| table_of(live.resource.name()) == table)
+    }
+
     /// How many resources of a type there are.
     pub fn len(&self, kind: ResourceType) -> usize {
         self.table(kind).len()
@@ -104,24 +112,26 @@ impl Store {
     }
 
     fn table(&self, kind: ResourceType) -> &Table {
-        let [cluster, endpoints, secret, listener, routes] = &self.tables;
+        let [cluster, endpoints, secret, listener, routes, hosts] = &self.tables;
         match kind {
             ResourceType::Cluster => cluster,
             ResourceType::Endpoints => endpoints,
             ResourceType::Secret => secret,
             ResourceType::Listener => listener,
             ResourceType::RouteConfiguration => routes,
+            ResourceType::VirtualHost => hosts,
         }
     }
 
     fn table_mut(&mut self, kind: ResourceType) -> &mut Table {
-        let [cluster, endpoints, secret, listener, routes] = &mut self.tables;
+        let [cluster, endpoints, secret, listener, routes, hosts] = &mut self.tables;
         match kind {
             ResourceType::Cluster => cluster,
             ResourceType::Endpoints => endpoints,
             ResourceType::Secret => secret,
             ResourceType::Listener => listener,
             ResourceType::RouteConfiguration => routes,
+            ResourceType::VirtualHost => hosts,
         }
     }
 }

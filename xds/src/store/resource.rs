@@ -22,14 +22,22 @@ pub enum ResourceType {
     Secret,
     /// `envoy.config.listener.v3.Listener`, by LDS.
     Listener,
-    /// `envoy.config.route.v3.RouteConfiguration`, by RDS.
+    /// `envoy.config.route.v3.RouteConfiguration`, by RDS. Its virtual hosts are resources of their own.
     RouteConfiguration,
+    /// `envoy.config.route.v3.VirtualHost`, by VHDS. Its name is that of its RouteConfiguration, a slash, and its domain.
+    VirtualHost,
 }
 
 impl ResourceType {
     /// Every type, in the order of delivery.
-    pub const ORDER: [Self; 5] =
-        [Self::Cluster, Self::Endpoints, Self::Secret, Self::Listener, Self::RouteConfiguration];
+    pub const ORDER: [Self; 6] = [
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Secret,
+        Self::Listener,
+        Self::RouteConfiguration,
+        Self::VirtualHost,
+    ];
 
     /// The type URL in requests and responses.
     pub const fn type_url(self) -> &'static str {
@@ -39,6 +47,7 @@ impl ResourceType {
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
         }
     }
 
@@ -55,6 +64,7 @@ impl ResourceType {
             Self::Secret => "sds",
             Self::Listener => "lds",
             Self::RouteConfiguration => "rds",
+            Self::VirtualHost => "vhds",
         }
     }
 }
@@ -121,6 +131,22 @@ impl<'de> Deserialize<'de> for Version {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
+}
+
+/// The name of a virtual host of a `RouteConfiguration`. Envoy takes what comes before the last slash for the name of the
+/// `RouteConfiguration`; a domain has no slash.
+pub fn host_name(table: &str, domain: &str) -> Arc<str> {
+    format!("{table}/{domain}").into()
+}
+
+/// The name of the `RouteConfiguration` that a virtual host is of.
+pub fn table_of(host: &str) -> &str {
+    host.rsplit_once('/').map_or("", |(table, _)| table)
+}
+
+/// The domain of a virtual host of that name.
+pub fn domain_of(host: &str) -> &str {
+    host.rsplit_once('/').map_or(host, |(_, domain)| domain)
 }
 
 /// A resource that another one needs.
@@ -219,6 +245,7 @@ mod tests {
             type_url::<envoy::extensions::transport_sockets::tls::v3::Secret>(),
             type_url::<envoy::config::listener::v3::Listener>(),
             type_url::<envoy::config::route::v3::RouteConfiguration>(),
+            type_url::<envoy::config::route::v3::VirtualHost>(),
         ];
         assert_eq!(ResourceType::ORDER.map(|each| each.type_url().to_owned()), generated);
         for each in ResourceType::ORDER {

@@ -103,6 +103,15 @@ impl Table {
         self.slots.values().filter_map(Slot::live)
     }
 
+    /// Those whose names begin so.
+    pub(super) fn starting(&self, prefix: &str) -> impl Iterator<Item = Live<'_>> + use<'_> {
+        let prefix: Arc<str> = prefix.into();
+        self.slots
+            .range(Arc::clone(&prefix)..)
+            .take_while(move |(name, _)| name.starts_with(&*prefix))
+            .filter_map(|(_, slot)| slot.live())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.dead.len()
     }

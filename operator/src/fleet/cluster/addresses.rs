@@ -17,6 +17,8 @@ pub enum Address {
     Ip(IpAddr),
     /// A DNS name: some load balancers have no address of their own.
     Hostname(String),
+    /// An IP address that only the cluster reaches, where that was asked for.
+    Inside(IpAddr),
 }
 
 /// The addresses of a fleet, and why it does not have others.
@@ -37,6 +39,8 @@ pub struct Asked<'a> {
     pub name: &'a str,
     /// The address that it asks for, if any.
     pub address: Option<IpAddr>,
+    /// Whether only the cluster is to reach it.
+    pub inside: bool,
     /// The Service, or why the API server refuses it.
     pub service: Result<&'a Value, String>,
     /// How long it has been asking.
@@ -57,11 +61,12 @@ pub fn addresses(fleet: &Fleet, asked: &[Asked<'_>]) -> Found {
                 continue;
             }
         };
-        let balanced = fleet.settings.service.type_ == ServiceType::LoadBalancer;
-        let assigned = if balanced { balancer(service) } else { cluster(service) };
+        let balanced = !one.inside && fleet.settings.service.type_ == ServiceType::LoadBalancer;
+        let made = if one.inside { Address::Inside } else { Address::Ip };
+        let assigned = if balanced { balancer(service) } else { cluster(service, made) };
         match one.address {
-            Some(address) if assigned.contains(&Address::Ip(address)) => {
-                found.assigned.push(Address::Ip(address));
+            Some(address) if assigned.contains(&made(address)) => {
+                found.assigned.push(made(address));
             }
             Some(address) if balanced && one.since < PATIENCE => {
                 wait(&mut found, format!("the load balancer has not assigned address {address} yet"));
@@ -92,7 +97,7 @@ fn not_assigned(address: IpAddr, service: &str, assigned: &[Address]) -> String 
                 PATIENCE.as_secs()
             )
         }
-        Some(Address::Ip(ip)) => format!("Service {service} has {ip} instead"),
+        Some(Address::Ip(ip) | Address::Inside(ip)) => format!("Service {service} has {ip} instead"),
         Some(Address::Hostname(name)) => format!("Service {service} has {name} instead"),
     };
     format!("address {address} cannot be had: {how}")
@@ -120,9 +125,9 @@ fn balancer(service: &Value) -> Vec<Address> {
 }
 
 /// spec.clusterIPs.
-fn cluster(service: &Value) -> Vec<Address> {
+fn cluster(service: &Value, made: fn(IpAddr) -> Address) -> Vec<Address> {
     let ips = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
-    let address = |ip: &Value| ip.as_str()?.parse().ok().map(Address::Ip);
+    let address = |ip: &Value| ip.as_str()?.parse().ok().map(made);
     ips.into_iter().flatten().filter_map(address).collect()
 }
 
@@ -158,6 +163,7 @@ mod tests {
             class: "portolan".into(),
             ports: [(80, portolan_xds::ir::Transport::Tcp)].into(),
             addresses: Vec::new(),
+            inside: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             settings: Settings::of(&spec).unwrap(),
@@ -172,6 +178,7 @@ mod tests {
         let asked = Asked {
             name: "web-portolan",
             address: wanted.map(|text| text.parse().unwrap()),
+            inside: false,
             service,
             since: Duration::from_secs(seconds),
         };
@@ -221,6 +228,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_inside_the_cluster_is_the_services_own_whatever_its_load_balancer_says() {
+        let found = |address: Option<&str>| {
+            let service = service(&json!([{"ip": "192.0.2.7"}]));
+            let address = address.map(|text| text.parse().unwrap());
+            let asked =
+                Asked { name: "inside", address, inside: true, service: Ok(&service), since: Duration::ZERO };
+            addresses(&fleet("LoadBalancer"), &[asked])
+        };
+        let inside = Address::Inside("10.96.0.7".parse().unwrap());
+        assert_eq!(found(None).assigned, std::slice::from_ref(&inside));
+        assert_eq!(found(Some("10.96.0.7")).assigned, [inside]);
+        let other = found(Some("10.96.0.8"));
+        assert_eq!(other.assigned, []);
+        assert!(other.refused.unwrap().contains("10.96.0.7 instead"));
+    }
+
+    #[test]
     fn what_the_api_server_refuses_is_told() {
         let refused = Err("the range of valid IPs is 10.96.0.0/16".to_owned());
         let found = ask("ClusterIP", Some("192.0.2.1"), refused, 0);
@@ -235,8 +259,20 @@ mod tests {
         let good = service(&json!([{"ip": "192.0.2.8"}]));
         let wanted = |text: &str| Some(text.parse().unwrap());
         let asked = [
-            Asked { name: "a", address: wanted("192.0.2.7"), service: Err("no".to_owned()), since: PATIENCE },
-            Asked { name: "b", address: wanted("192.0.2.8"), service: Ok(&good), since: PATIENCE },
+            Asked {
+                name: "a",
+                address: wanted("192.0.2.7"),
+                inside: false,
+                service: Err("no".to_owned()),
+                since: PATIENCE,
+            },
+            Asked {
+                name: "b",
+                address: wanted("192.0.2.8"),
+                inside: false,
+                service: Ok(&good),
+                since: PATIENCE,
+            },
         ];
         let found = addresses(&fleet("LoadBalancer"), &asked);
         assert_eq!(found.assigned, [ip("192.0.2.8")]);

@@ -1,6 +1,10 @@
 //! Writing a fleet's objects: server-side apply, guarded by version and owner.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,15 +13,16 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::Status,
 };
+use portolan_crds::names::CONTROLLER_NAME;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    fleet::{Fleet, Installation, identity_name},
+    fleet::{Fleet, Front, Installation, identity_name},
     objects::{self, Desired, Identity, OwnedKind, objects},
     owned::{Id, Owned, resource},
     settings::Scale,
-    step::{Step, is_gateway, owner_of, step, with_digest},
+    step::{OPERATOR, Step, is_gateway, kept_by, owner_of, rival, step, with_digest},
     trouble,
 };
 use crate::{fleet::GatewayName, identity::Authorities};
@@ -44,6 +49,18 @@ pub enum ApplyError {
         name: String,
         /// Whose it is.
         why: String,
+    },
+    /// Another operator keeps it.
+    #[error(
+        "{kind} {name} is kept by the operator in namespace {operator}: two operators have the controller name {CONTROLLER_NAME}. Remove one; to hand the fleet over, remove the annotation {OPERATOR} from its objects"
+    )]
+    Rival {
+        /// Its kind.
+        kind: OwnedKind,
+        /// Its name.
+        name: String,
+        /// The other operator's namespace.
+        operator: String,
     },
     /// The API server refuses.
     #[error("cannot {action} {kind} {name}: {message}")]
@@ -96,7 +113,7 @@ pub enum ApplyError {
 impl ApplyError {
     /// Whether somebody has to do something about it.
     pub fn is_for_people(&self) -> bool {
-        matches!(self, Self::Foreign { .. } | Self::Refused { .. } | Self::Defect(_))
+        matches!(self, Self::Foreign { .. } | Self::Rival { .. } | Self::Refused { .. } | Self::Defect(_))
     }
 }
 
@@ -166,12 +183,15 @@ impl Applier {
             left.into_iter().partition(|(kind, _)| *kind == OwnedKind::Service);
         // An address that moves from one Service to another has to be free first.
         self.prune(fleet, &there, services, &mut applied).await;
+        let fronts = fleet.services();
+        let asking: BTreeSet<_> =
+            fronts.iter().filter(|one| one.address.is_some()).map(|one| &one.name).collect();
         let mut workload = None;
         for object in &objects {
             let cached = there.get(&(object.kind, object.name.clone())).cloned();
             let settled = self.settle(fleet, object, cached.clone()).await;
             if object.kind == OwnedKind::Service {
-                let service = as_it_is(&settled, cached, !fleet.addresses.is_empty());
+                let service = as_it_is(&settled, cached, asking.contains(&object.name));
                 applied.services.insert(object.name.clone(), service);
             } else if object.kind.is_workload() {
                 workload = settled.as_ref().ok().cloned().or(cached).map(|live| (object.kind, live));
@@ -195,7 +215,7 @@ impl Applier {
     pub fn observe(&self, fleet: &Fleet) -> Applied {
         let there = self.owned.of(&fleet.gateway);
         let find = |kind, name: &str| there.get(&(kind, name.to_owned())).cloned();
-        let services = fleet.services().into_iter().filter_map(|(name, _)| {
+        let services = fleet.services().into_iter().filter_map(|Front { name, .. }| {
             let service = find(OwnedKind::Service, &name)?;
             Some((name, Ok(service)))
         });
@@ -257,11 +277,19 @@ impl Applier {
         mut cached: Option<Arc<Value>>,
     ) -> Result<Arc<Value>, ApplyError> {
         let (kind, name, gateway) = (desired.kind, desired.name.as_str(), &fleet.gateway);
+        let operator = self.installation.namespace.as_str();
+        let desired = &kept_by(desired, operator);
         for _ in 0..ATTEMPTS {
             let live = match cached.take() {
                 Some(cached) => Some(cached),
                 None => self.read(gateway, kind, name).await?.map(Arc::new),
             };
+            let of_this_gateway = |live: &Value| owner_of(live).is_some_and(|owner| owner.uid == *fleet.uid);
+            if let Some(operator) =
+                live.as_deref().filter(|live| of_this_gateway(live)).and_then(|live| rival(live, operator))
+            {
+                return Err(ApplyError::Rival { kind, name: name.to_owned(), operator });
+            }
             let wanted = match (&live, &fleet.settings.scale) {
                 (Some(_), Scale::Load { .. }) if kind == OwnedKind::Deployment => without_replicas(desired),
                 _ => desired.clone(),
@@ -374,6 +402,9 @@ impl Applier {
     ) {
         for id in left {
             let Some(live) = there.get(&id) else { continue };
+            if rival(live, &self.installation.namespace).is_some() {
+                continue;
+            }
             let deleted = self.delete(&fleet.gateway, id.0, &id.1, &uid(live)).await;
             applied.errors.extend(deleted.err());
             if id.0 == OwnedKind::ServiceAccount {

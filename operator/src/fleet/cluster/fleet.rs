@@ -22,6 +22,8 @@ pub const PROXY_PORT: u16 = 19_001;
 /// What is the same for every fleet of an install.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
+    /// The operator's namespace: who keeps its fleets.
+    pub namespace: String,
     /// The proxies' image, unless a FleetConfig names another.
     pub proxy_image: String,
     /// The DNS name of the operator's Service, which its certificate has.
@@ -43,12 +45,34 @@ pub struct Fleet {
     pub ports: BTreeSet<(u16, Transport)>,
     /// The addresses that it asks for, each once; with none, whatever it gets.
     pub addresses: Vec<IpAddr>,
+    /// What it asks for inside the cluster, if it asks for that (routability `Cluster`).
+    pub inside: Option<Inside>,
     /// spec.infrastructure.labels.
     pub labels: BTreeMap<String, String>,
     /// spec.infrastructure.annotations.
     pub annotations: BTreeMap<String, String>,
     /// The FleetConfigs that hold.
     pub settings: Settings,
+}
+
+/// Addresses that only the cluster reaches: each that of a Service of type ClusterIP, whatever type the others have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// Those that are asked for, each once; with none, whatever it gets.
+    pub addresses: Vec<IpAddr>,
+    /// Whether nothing else is asked for. Then no Service leads to the fleet from outside.
+    pub only: bool,
+}
+
+/// A Service of a fleet. It asks for one address at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Front {
+    /// Its name.
+    pub name: String,
+    /// The address that it asks for, if any.
+    pub address: Option<IpAddr>,
+    /// Whether only the cluster reaches it.
+    pub inside: bool,
 }
 
 impl Fleet {
@@ -62,13 +86,30 @@ impl Fleet {
         identity_name(&self.gateway, &self.class)
     }
 
-    /// Its Services by name, with the address that each asks for: a Service asks for one at most.
-    pub fn services(&self) -> Vec<(String, Option<IpAddr>)> {
+    /// Its Services.
+    pub fn services(&self) -> Vec<Front> {
         let name = self.name();
-        let Some((first, rest)) = self.addresses.split_first() else { return vec![(name, None)] };
-        let more = rest.iter().map(|at| (address_service_name(&name, &at.to_string()), Some(*at)));
-        let first = (name.clone(), Some(*first));
-        [first].into_iter().chain(more).collect()
+        let further = |text: &str| address_service_name(&name, text);
+        let outside = |name, address| Front { name, address, inside: false };
+        let mut all = Vec::new();
+        if !self.inside.as_ref().is_some_and(|inside| inside.only) {
+            let first = self.addresses.first().copied();
+            all.push(outside(name.clone(), first));
+            let rest = self.addresses.iter().skip(1);
+            all.extend(rest.map(|at| outside(further(&at.to_string()), Some(*at))));
+        }
+        // With names of their own: were the first Service one of these, its clusterIP would stay taken by it when an
+        // address for everybody is asked for later.
+        if let Some(inside) = &self.inside {
+            let within = |name, address| Front { name, address, inside: true };
+            let named =
+                inside.addresses.iter().map(|at| within(further(&format!("Cluster/{at}")), Some(*at)));
+            all.extend(named);
+            if inside.addresses.is_empty() {
+                all.push(within(further("Cluster"), None));
+            }
+        }
+        all
     }
 
     /// The labels by which its pods are found. A workload's selector cannot change: nothing that an edit can change

@@ -38,9 +38,10 @@ mod task;
 pub mod trouble;
 
 pub use apply::{Applied, Applier, ApplyError, MANAGER, MayWrite};
-pub use fleet::{Fleet, Installation, PROXY_PORT, identity_name, owner};
+pub use fleet::{Fleet, Front, Inside, Installation, PROXY_PORT, identity_name, owner};
 pub use name::{fleet_name, label_value};
 pub use objects::{Desired, IDENTITY_TYPE, Identity, OwnedKind, identity, objects};
 pub use owned::Owned;
+pub(crate) use owned::{WATCHED, resource};
 pub use settings::{Budget, Scale, ServiceForm, Settings, SettingsError};
 pub use task::{Connections, FleetState, FleetTask, Wanted};

@@ -29,7 +29,7 @@ use crate::fleet::GatewayName;
 pub(super) type Id = (OwnedKind, String);
 
 /// The kinds that are watched.
-const WATCHED: [OwnedKind; 6] = [
+pub(crate) const WATCHED: [OwnedKind; 6] = [
     OwnedKind::ServiceAccount,
     OwnedKind::Service,
     OwnedKind::Deployment,
@@ -39,7 +39,7 @@ const WATCHED: [OwnedKind; 6] = [
 ];
 
 /// The API's resource of a kind.
-pub(super) fn resource(kind: OwnedKind) -> ApiResource {
+pub(crate) fn resource(kind: OwnedKind) -> ApiResource {
     let (group, version, plural) = match kind {
         OwnedKind::Secret => ("", "v1", "secrets"),
         OwnedKind::ServiceAccount => ("", "v1", "serviceaccounts"),

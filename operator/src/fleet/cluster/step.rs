@@ -14,6 +14,10 @@ use crate::fleet::GatewayName;
 /// one that has lost a field which we have given up, without writing it again to see.
 pub const APPLIED: &str = "portolan.dev/applied";
 
+/// On every object of ours: the namespace of the operator that keeps it. Two operators with one controller name would
+/// write over each other's fleets for ever; whoever came first keeps one.
+pub const OPERATOR: &str = "portolan.dev/operator";
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -59,6 +63,25 @@ pub fn with_digest(desired: &Desired) -> Value {
         }
     }
     object
+}
+
+/// An object as this operator keeps it.
+pub fn kept_by(desired: &Desired, operator: &str) -> Desired {
+    let mut kept = desired.clone();
+    if let Some(metadata) = kept.value.get_mut("metadata").and_then(Value::as_object_mut) {
+        let annotations =
+            metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(OPERATOR.to_owned(), operator.into());
+        }
+    }
+    kept
+}
+
+/// The other operator that keeps an object, if one does.
+pub fn rival(live: &Value, operator: &str) -> Option<String> {
+    let keeper = live.pointer("/metadata/annotations").and_then(|all| all.get(OPERATOR))?.as_str()?;
+    (keeper != operator).then(|| keeper.to_owned())
 }
 
 /// Decides what to do about an object of a Gateway (name and uid).
@@ -255,5 +278,16 @@ mod tests {
         assert_eq!(decide(&service, &live), Step::Recreate { uid: "o1".to_owned() });
         let any = desired(OwnedKind::Service, &json!({}));
         assert_eq!(decide(&any, &written(&any)), Step::Keep, "any address will do");
+    }
+
+    #[test]
+    fn what_another_operator_keeps_is_known_by_its_name() {
+        let service = desired(OwnedKind::Service, &json!({}));
+        let ours = written(&kept_by(&service, "one"));
+        assert_eq!(rival(&ours, "one"), None);
+        assert_eq!(rival(&ours, "two").as_deref(), Some("one"));
+        assert_eq!(rival(&written(&service), "two"), None, "nobody's yet");
+        assert_eq!(decide(&kept_by(&service, "one"), &ours), Step::Keep);
+        assert!(matches!(decide(&kept_by(&service, "one"), &written(&service)), Step::Update { .. }));
     }
 }

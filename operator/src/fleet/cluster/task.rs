@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     addresses::{Asked, Found, PATIENCE, Waits, addresses},
     apply::{Applied, Applier, ApplyError},
-    fleet::Fleet,
+    fleet::{Fleet, Front},
     owned::Owned,
     queue::Queue,
     settings::Scale,
@@ -266,17 +266,17 @@ impl FleetTask {
         let services = fleet.services();
         let waits = self.waits.entry(fleet.gateway.clone()).or_default();
         waits.retain(
-            &services.iter().filter_map(|(name, at)| Some((name.clone(), (*at)?))).collect::<Vec<_>>(),
+            &services.iter().filter_map(|one| Some((one.name.clone(), one.address?))).collect::<Vec<_>>(),
         );
         let asked: Vec<Asked<'_>> = services
             .iter()
-            .filter_map(|(name, address)| {
+            .filter_map(|Front { name, address, inside }| {
                 let service = match applied.services.get(name)? {
                     Ok(service) => Ok(&**service),
                     Err(why) => Err(why.clone()),
                 };
                 let since = address.map_or(Duration::ZERO, |address| waits.since(name, address, now));
-                Some(Asked { name, address: *address, service, since })
+                Some(Asked { name, address: *address, inside: *inside, service, since })
             })
             .collect();
         let addresses = addresses(fleet, &asked);

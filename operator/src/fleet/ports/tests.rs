@@ -1,5 +1,10 @@
 //! Port mapping against a host of the test's own, and the probe against the real one.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use super::*;
 
 /// A host where some ports are taken.
@@ -138,7 +143,12 @@ fn the_system_is_probed() {
     let address = listener.local_addr().unwrap();
     assert_eq!(SystemProbe.probe(address, Transport::Tcp), Probed::InUse);
     drop(listener);
-    assert_eq!(SystemProbe.probe(address, Transport::Tcp), Probed::Free);
+    // The child of another test holds it for a moment, between fork and exec.
+    let until = Instant::now() + Duration::from_secs(5);
+    while SystemProbe.probe(address, Transport::Tcp) != Probed::Free {
+        assert!(Instant::now() < until, "it does not come free");
+        thread::sleep(Duration::from_millis(1));
+    }
     let everywhere = UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = everywhere.local_addr().unwrap().port();
     assert_eq!(SystemProbe.probe(SocketAddr::new(address.ip(), port), Transport::Udp), Probed::InUse);

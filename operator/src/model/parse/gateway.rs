@@ -31,7 +31,7 @@ struct RawListener {
     protocol: Arc<str>,
     hostname: Option<Arc<str>>,
     tls: Option<RawTls>,
-    filters: Option<Value>,
+    filters: Option<RawFilters>,
     allowed_routes: Option<RawAllowed>,
 }
 
@@ -42,6 +42,12 @@ struct RawTls {
     mode: TlsMode,
     #[serde(default)]
     certificate_refs: Vec<ObjectRef>,
+}
+
+#[derive(Deserialize)]
+struct RawFilters {
+    #[serde(default)]
+    requests: Vec<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -161,6 +167,11 @@ fn listener(raw: RawListener) -> ListenerSpec {
         from: allowed.namespaces.and_then(|one| one.read(Some(From::Same))).unwrap_or_default(),
         kinds: allowed.kinds,
     });
+    let filter = |(position, filter): (usize, &Value)| {
+        lift(filter).map_err(|message| format!("filters.requests[{position}]: {message}"))
+    };
+    let filters = raw.filters.iter().flat_map(|filters| filters.requests.iter().enumerate()).map(filter);
+    let filters = filters.collect();
     let has_tls = raw.tls.is_some();
     let (tls_mode, certificates) =
         raw.tls.map_or((TlsMode::Terminate, Vec::new()), |tls| (tls.mode, tls.certificate_refs));
@@ -172,7 +183,7 @@ fn listener(raw: RawListener) -> ListenerSpec {
         tls_mode,
         certificates,
         has_tls,
-        has_filters: raw.filters.is_some(),
+        filters,
         allowed,
     }
 }

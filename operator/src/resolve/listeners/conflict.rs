@@ -40,6 +40,11 @@ fn find_conflicts(listeners: &mut [ListenerOut]) {
     }
 }
 
+/// The most ports of a Gateway: those of its own listeners, of which the API allows 64, and of its ListenerSets. A Service that
+/// is reached through nodes takes a node port for each, of some 2,700 that all Services of a cluster share, and one that asks for
+/// more than there are is refused whole: the last ListenerSet would close the door to all.
+pub(super) const MOST_PORTS: usize = 512;
+
 /// What the listeners of a Gateway and of its older ListenerSets have taken. They go first (ListenerSetSpec.listeners: the
 /// Gateway's own, then those of the oldest set).
 #[derive(Debug, Default)]
@@ -58,9 +63,20 @@ impl Taken {
             }
         }
         find_conflicts(listeners);
-        for listener in listeners.iter().filter(|one| one.fault.is_none()) {
+        for listener in listeners.iter_mut().filter(|one| one.fault.is_none()) {
             let Some(family) = family_of(listener) else { continue };
             let port = (listener.port, listener.transport());
+            if self.0.len() >= MOST_PORTS && !self.0.contains_key(&port) {
+                listener.fault = Some(Fault::new(
+                    "TooManyListeners",
+                    format!(
+                        "port {}: the Gateway and its older ListenerSets have {MOST_PORTS} ports already, the most that a \
+                         Gateway can have; use one of them with a hostname of your own",
+                        listener.port
+                    ),
+                ));
+                continue;
+            }
             let (_, names) = self.0.entry(port).or_insert_with(|| (family, Names::new()));
             names.insert(listener.hostname.clone(), listener.label());
         }

@@ -7,7 +7,7 @@ use portolan_xds::ir::{RouteTable, RouteTableName, Transport};
 use super::{ListenerOut, ListenersOut, Protocol, Serves};
 use crate::{
     model::{Hostname, ObjectKey},
-    resolve::slot::{Slot, StreamKind, StreamName},
+    resolve::slot::{Holder, Slot, StreamKind, StreamName, Structural},
 };
 
 /// Up to this many TLS listeners of one port know the hostnames of each other one by one. Beyond it, what a listener
@@ -29,7 +29,7 @@ pub(super) fn lay_out(out: &mut ListenersOut, gateway: &ObjectKey) {
         let table = RouteTable { name: name.clone(), port: listener.port, tls: protocol.terminates() };
         out.tables.insert(name.clone(), Arc::new(table));
     }
-    out.slots = slots(out);
+    out.slots = slots(out, gateway);
 }
 
 fn serves(listener: &ListenerOut, protocol: Protocol, gateway: &ObjectKey) -> Serves {
@@ -50,13 +50,16 @@ fn serves(listener: &ListenerOut, protocol: Protocol, gateway: &ObjectKey) -> Se
 /// The slots of listeners, and in the table of an HTTPS listener those of others: RFC 9110 §15.5.20, a host that
 /// belongs to another listener is misdirected. The plain-text listeners of a port share one table, where each has its
 /// own host.
-fn slots(out: &ListenersOut) -> BTreeMap<Slot, bool> {
+fn slots(out: &ListenersOut, gateway: &ObjectKey) -> BTreeMap<Slot, Structural> {
     let mut slots = BTreeMap::new();
     for ((_, transport), names) in &out.owners {
         let listener = |index: &usize| out.listeners.get(*index);
         for (name, index) in names {
-            let serves = listener(index).and_then(|one| one.serves.as_ref());
-            slots.extend(serves.map(|serves| (serves.slot(name.as_ref()), false)));
+            let own = listener(index).and_then(|one| {
+                let holder = Holder { owner: one.owner(gateway).clone(), listener: one.name.clone() };
+                Some((one.slot(name.as_ref())?, Structural::Own(holder)))
+            });
+            slots.extend(own);
         }
         if *transport == Transport::Tcp {
             let table = |index: &usize| {
@@ -73,10 +76,11 @@ fn slots(out: &ListenersOut) -> BTreeMap<Slot, bool> {
 fn misdirected<'a>(
     names: &BTreeMap<Option<Hostname>, usize>,
     table: impl Fn(&usize) -> Option<&'a Serves>,
-    slots: &mut BTreeMap<Slot, bool>,
+    slots: &mut BTreeMap<Slot, Structural>,
 ) {
-    let mut add =
-        |serves: &Serves, name: Option<&Hostname>| _ = slots.entry(serves.slot(name)).or_insert(true);
+    let mut add = |serves: &Serves, name: Option<&Hostname>| {
+        _ = slots.entry(serves.slot(name)).or_insert(Structural::Misdirected);
+    };
     for name in names.keys() {
         // Whoever covers a name and does not own it.
         let wider = name.iter().flat_map(Hostname::wider).map(Some).chain([None]);

@@ -17,13 +17,14 @@ use portolan_xds::ir::{RouteTable, RouteTableName, Transport};
 pub use protocol::Protocol;
 
 use super::{
-    Fault, Unit,
+    Fault,
+    class::class_of,
     engine::State,
-    slot::{Slot, StreamName},
+    slot::{Slot, StreamName, Structural},
 };
 use crate::{
-    model::{From, Gateway, Hostname, Kind, ListenerSet, ObjectKey, RouteKind},
-    world::{Read, View},
+    model::{From, Gateway, Hostname, ListenerSet, ObjectKey, RouteKind},
+    world::View,
 };
 
 /// A listener after validation.
@@ -120,8 +121,8 @@ pub struct ListenersOut {
     /// The route tables.
     pub tables: BTreeMap<RouteTableName, Arc<RouteTable>>,
     /// Slots that exist whatever routes do: a listener's own hostname (404 or a closed connection: listener isolation),
-    /// and hostnames of other listeners (421, `true`).
-    pub slots: BTreeMap<Slot, bool>,
+    /// and hostnames of other listeners (421).
+    pub slots: BTreeMap<Slot, Structural>,
     /// Accepted listeners by port, transport and hostname.
     owners: BTreeMap<(u16, Transport), BTreeMap<Option<Hostname>, usize>>,
 }
@@ -138,6 +139,12 @@ impl ListenersOut {
         let names = self.owners.get(&(port, transport))?;
         let narrow = hostname.into_iter().flat_map(|host| std::iter::once(host.clone()).chain(host.wider()));
         let index = narrow.map(Some).chain([None]).find_map(|name| names.get(&name))?;
+        self.listeners.get(*index)
+    }
+
+    /// The accepted listener of a port with exactly this hostname.
+    pub(super) fn named(&self, port: (u16, Transport), hostname: Option<&Hostname>) -> Option<&ListenerOut> {
+        let index = self.owners.get(&port)?.get(&hostname.cloned())?;
         self.listeners.get(*index)
     }
 
@@ -186,9 +193,7 @@ impl From {
 /// Resolves [`Unit::Listeners`].
 pub(super) fn listeners(view: &View<'_>, state: &State, key: &ObjectKey) -> Option<ListenersOut> {
     let gateway = view.gateway(key)?;
-    let class = ObjectKey::new(Kind::GatewayClass, "", gateway.class.clone());
-    view.record(Read::Output(Unit::Class(class.clone())));
-    state.class(&class)?;
+    class_of(view, state, &gateway)?;
     let mut listeners: Vec<ListenerOut> = gateway.listeners.iter().map(validate::validate).collect();
     let mut taken = conflict::Taken::default();
     taken.judge(&mut listeners);

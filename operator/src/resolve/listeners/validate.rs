@@ -3,7 +3,7 @@
 use super::{ListenerOut, Protocol};
 use crate::{
     model::{ListenerSpec, RouteKind, TlsMode},
-    resolve::Fault,
+    resolve::{Fault, pre_routing},
 };
 
 /// Judges a listener without its neighbours.
@@ -63,9 +63,8 @@ fn fault(spec: &ListenerSpec, protocol: Option<Protocol>) -> Option<Fault> {
     if let Err(error) = &spec.hostname {
         return Some(Fault::unsupported(format!("hostname: {error}")));
     }
-    if spec.has_filters {
-        // A filter may authorize requests: to serve without it would let them in.
-        return Some(Fault::unsupported("filters: filters of a listener are not supported yet"));
+    if let Err(fault) = pre_routing::check(spec, protocol) {
+        return Some(fault);
     }
     match protocol {
         Protocol::Https if spec.tls_mode == TlsMode::Passthrough => {

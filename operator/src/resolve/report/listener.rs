@@ -29,10 +29,18 @@ impl Engine {
         let port = (one.port, one.transport());
         let unavailable = self.state.chains(key).and_then(|chains| chains.unavailable.get(&port));
         let accepted = one.fault.as_ref().or(unavailable).or(refusal.as_ref());
-        let unresolved = one.invalid_kinds.as_ref().or(certificate_fault).or(authorities_fault);
+        let filters = self.state.pre_routing(owner).and_then(|out| out.listeners.get(&one.name));
+        let filter_fault = filters.and_then(|filters| filters.faults.first());
+        let unresolved =
+            one.invalid_kinds.as_ref().or(certificate_fault).or(authorities_fault).or(filter_fault);
         let mut conditions = vec![
             judge.of("Accepted", accepted, ("Accepted", "the listener is accepted")),
             match (accepted, certificate_fault) {
+                // For a listener of a ListenerSet, the API has the conflict itself as the reason (conformance:
+                // ListenerSetHostnameConflict); for one of a Gateway it has not.
+                (Some(fault), _) if one.conflicted && out.sets.contains_key(owner) => {
+                    judge.no("Programmed", fault.reason, "the listener is not accepted")
+                }
                 (Some(_), _) => judge.no("Programmed", "Invalid", "the listener is not accepted"),
                 (None, Some(_)) if tls.is_some_and(|tls| tls.stands) => {
                     judge.no("Programmed", "Invalid", "the listener goes on with the certificates before")

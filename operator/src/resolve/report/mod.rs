@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Engine, Fault};
-use crate::model::{Object, ObjectKey, ParentRef, RouteKind};
+use crate::model::{Address, Object, ObjectKey, ParentRef, RouteKind};
 
 mod class;
 mod gateway;
@@ -113,6 +113,10 @@ pub struct SetReport {
 /// GatewayStatusAddress.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct AddressReport {
+    /// From where it can be reached, where that is less than the default: [`Address::CLUSTER`]. First, so that the addresses for
+    /// everybody come before these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routability: Option<&'static str>,
     /// `IPAddress` or `Hostname`; always set (the suite dials the first address that has a type).
     #[serde(rename = "type")]
     pub type_: &'static str,
@@ -123,7 +127,22 @@ pub struct AddressReport {
 impl AddressReport {
     /// Of an IP address.
     pub fn ip(address: std::net::IpAddr) -> Self {
-        Self { type_: "IPAddress", value: address.to_string() }
+        Self { routability: None, type_: "IPAddress", value: address.to_string() }
+    }
+
+    /// Of an IP address that only the cluster reaches.
+    pub fn inside(address: std::net::IpAddr) -> Self {
+        Self { routability: Some(Address::CLUSTER), ..Self::ip(address) }
+    }
+
+    /// Of a DNS name.
+    pub fn hostname(name: String) -> Self {
+        Self { routability: None, type_: "Hostname", value: name }
+    }
+
+    /// Whether this is the address that is asked for, by value and by routability.
+    pub(in crate::resolve) fn is(&self, asked: &Address) -> bool {
+        asked.value.as_deref() == Some(&*self.value) && asked.routability.as_deref() == self.routability
     }
 }
 

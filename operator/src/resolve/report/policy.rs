@@ -44,14 +44,21 @@ impl Engine {
         Some(PolicyReport { ancestors: ancestors.collect() })
     }
 
-    /// Gateways of ours with a route to a Service that the policy is about.
+    /// Gateways of ours with a route to a Service that the policy is about, or with a listener that asks it.
     fn gateways_that_reach(&self, policy: &ObjectKey) -> BTreeSet<ObjectKey> {
         let Some(Object::BackendTlsPolicy(policy)) = self.world.get(policy) else { return BTreeSet::new() };
         let mut gateways = BTreeSet::new();
         for (service, _) in policy.services() {
             let read = Read::PoliciesOn(policy.meta.key.namespace.clone(), service.clone());
             for unit in self.dependencies.readers(&read) {
-                let Unit::Route(key) = unit else { continue };
+                let key = match unit {
+                    Unit::Route(key) => key,
+                    Unit::PreRouting(owner) => {
+                        gateways.extend(self.gateway_of(owner));
+                        continue;
+                    }
+                    _ => continue,
+                };
                 let Some(Object::Route(route)) = self.world.get(key) else { continue };
                 let attached = attach::parents_of(route);
                 let attached = attached.iter().filter_map(|parent| self.state.attach(key, parent));

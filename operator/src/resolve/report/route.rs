@@ -13,7 +13,8 @@ impl Engine {
         programmed: &dyn Fn(&ObjectKey, &ObjectKey) -> Programmed,
     ) -> Option<RouteReport> {
         let Some(Object::Route(model)) = self.world.get(key) else { return None };
-        let out = self.state.route(key)?;
+        // Who is attached nowhere is not resolved, and keeps no entry of ours.
+        let out = self.state.route(key);
         let mut parents = Vec::new();
         for parent in &model.parents {
             let Some(object) = attach::parent_of(model, parent) else { continue };
@@ -22,7 +23,7 @@ impl Engine {
                 continue;
             };
             let conditions = self
-                .parent_conditions(out, key, outcome.fault.as_ref(), &|| programmed(key, &attached.gateway));
+                .parent_conditions(out?, key, outcome.fault.as_ref(), &|| programmed(key, &attached.gateway));
             parents.push(ParentReport {
                 parent_ref: parent.clone(),
                 controller_name: CONTROLLER,

@@ -64,12 +64,14 @@ impl Engine {
         let port = (one.port, one.transport());
         let bound = self.state.chains(gateway).is_none_or(|chains| !chains.unavailable.contains_key(&port));
         let tls = self.state.tls(one.owner(gateway)).and_then(|tls| tls.listeners.get(&one.name));
+        let filters = self.state.pre_routing(one.owner(gateway)).and_then(|out| out.listeners.get(&one.name));
         let frontend = self.state.frontend(gateway).filter(|_| one.protocol == Some(Protocol::Https));
         let check = frontend.and_then(|frontend| frontend.on(one.port));
         one.fault.is_none()
             && one.invalid_kinds.is_none()
             && bound
             && tls.is_none_or(|tls| tls.faults.is_empty())
+            && filters.is_none_or(|filters| filters.faults.is_empty())
             && check.is_none_or(|check| check.faults.is_empty())
     }
 }

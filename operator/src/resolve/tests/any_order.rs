@@ -6,6 +6,22 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Classes that go from one controller to another.
+fn classes() -> Vec<(ObjectKey, Option<Object>)> {
+    [
+        ("portolan", "example.com/other"),
+        ("other", "example.com/other"),
+        ("other", "portolan.dev/gateway-controller"),
+    ]
+    .into_iter()
+    .flat_map(|(class, controller)| {
+        objects(&format!(
+            "kind: GatewayClass\nmetadata: {{name: {class}}}\nspec: {{controllerName: {controller}}}"
+        ))
+    })
+    .collect()
+}
+
 /// A small universe where everything refers to everything.
 fn universe() -> Vec<(ObjectKey, Option<Object>)> {
     let mut all = objects(BASE);
@@ -14,6 +30,12 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
         all.extend(objects(&format!(
             "kind: Gateway\nmetadata: {{name: web, namespace: default, generation: {index}}}\nspec:\n  gatewayClassName: portolan\n  listeners: [{{name: http, {host}port: 80, protocol: HTTP}}, {{name: b, port: {}, protocol: HTTP, allowedRoutes: {{namespaces: {{from: Selector, selector: {{matchLabels: {{team: a}}}}}}}}}}]",
             8080 + index
+        )));
+    }
+    all.extend(classes());
+    for port in [80, 81] {
+        all.extend(objects(&format!(
+            "kind: Gateway\nmetadata: {{name: web, namespace: default, generation: {port}}}\nspec:\n  gatewayClassName: other\n  listeners: [{{name: http, port: {port}, protocol: HTTP}}]"
         )));
     }
     let certificate = certificate_secret("c", "a.org");
@@ -30,6 +52,12 @@ fn universe() -> Vec<(ObjectKey, Option<Object>)> {
         )));
     }
     let authority = serde_json::to_string(&authority()).unwrap();
+    for text in ["''", &authority] {
+        all.extend(objects(&format!(
+            "kind: ClusterTrustBundle\nmetadata: {{name: ca}}\nspec: {{trustBundle: {text}}}"
+        )));
+    }
+    all.extend(objects("kind: BackendTLSPolicy\nmetadata: {name: p1, namespace: default, creationTimestamp: '2020-01-01T00:00:00Z'}\nspec: {targetRefs: [{group: '', kind: Service, name: blue}], validation: {hostname: a.org, caCertificateRefs: [{group: certificates.k8s.io, kind: ClusterTrustBundle, name: ca}]}}"));
     for text in ["''", &authority] {
         all.extend(objects(&format!(
             "kind: ConfigMap\nmetadata: {{name: ca, namespace: default}}\ndata: {{ca.crt: {text}}}"

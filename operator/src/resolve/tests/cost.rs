@@ -29,3 +29,34 @@ fn an_equal_object_costs_nothing() {
     ));
     assert!(rig.last.deltas.is_empty());
 }
+
+#[test]
+fn what_others_do_costs_nothing() {
+    let class = "kind: GatewayClass\nmetadata: {name: other}\nspec: {controllerName: example.com/other}";
+    let mut rig = Rig::with(class);
+    let gateway = |port: u16| {
+        format!(
+            "kind: Gateway\nmetadata: {{name: theirs}}\nspec:\n  gatewayClassName: other\n  listeners: [{{name: http, port: {port}, protocol: HTTP}}]"
+        )
+    };
+    let route = |path: &str| {
+        format!(
+            "kind: HTTPRoute\nmetadata: {{name: theirs}}\nspec:\n  parentRefs: [{{name: theirs}}]\n  rules: [{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: blue, port: 80}}]}}]"
+        )
+    };
+    rig.apply(&gateway(80));
+    rig.apply(&route("/a"));
+    for change in [gateway(81), route("/b")] {
+        let resolved = rig.engine.apply(objects(&change));
+        assert_eq!(resolved.units_run, 0, "{change}");
+    }
+    // It is noticed all the same once they are ours.
+    rig.apply("kind: GatewayClass\nmetadata: {name: other}\nspec: {controllerName: portolan.dev/gateway-controller}");
+    let told = &rig.told[&ObjectKey::new(Kind::Gateway, "default", "theirs")];
+    assert!(told.listeners.keys().any(|name| name.to_string() == "default/theirs/81"), "{told:?}");
+    let host = told.host("default/theirs/81", "*").unwrap();
+    assert!(format!("{host:?}").contains("/b"), "{host:?}");
+    // And forgotten once they are not.
+    rig.apply(class);
+    assert!(rig.engine.state.route(&ObjectKey::new(Kind::HttpRoute, "default", "theirs")).is_none());
+}

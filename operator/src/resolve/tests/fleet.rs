@@ -60,6 +60,24 @@ fn addresses_that_a_type_or_a_routability_makes_unsupported() {
         is(of(&rig, "Programmed"), "False", "Invalid");
         assert!(rig.engine.fleet_plan(&web()).unwrap().fault.is_some());
     }
+    let rig = Rig::with(&gateway("  addresses: [{routability: Cluster}, {routability: x.io/far}]"));
+    let (_, _, message) = rig.condition(Kind::Gateway, "web", "/conditions", "Accepted");
+    assert!(message.contains("addresses[1]") && message.contains("x.io/far"), "{message}");
+    assert!(message.contains("use Cluster"), "{message}");
+}
+
+#[test]
+fn an_address_inside_the_cluster_is_used_only_as_one() {
+    let mut rig = Rig::with(&gateway("  addresses: [{value: 10.96.0.9, routability: Cluster}]"));
+    place(&mut rig, Addresses::Assigned(ips(&["10.96.0.9"])));
+    is(of(&rig, "Programmed"), "False", "AddressNotUsable");
+    let inside = AddressReport::inside("10.96.0.9".parse().unwrap());
+    place(&mut rig, Addresses::Assigned(vec![inside]));
+    is(of(&rig, "Programmed"), "True", "Programmed");
+    assert_eq!(
+        rig.report(Kind::Gateway, "web")["addresses"],
+        serde_json::json!([{"type": "IPAddress", "value": "10.96.0.9", "routability": "Cluster"}])
+    );
 }
 
 #[test]

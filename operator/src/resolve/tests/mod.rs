@@ -7,12 +7,14 @@ use serde_json::Value;
 
 mod any_order;
 mod attachment;
+mod bundles;
 mod cost;
 mod crowd;
 mod fleet;
 mod frontend;
 mod listeners;
 mod policies;
+mod pre_routing;
 mod references;
 mod rules;
 mod sets;

@@ -235,3 +235,85 @@ fn one_set_among_a_thousand_is_cheap() {
     assert!(delta.listeners.is_empty(), "{:?}", delta.listeners);
     assert!(rig.web().host("default/web/80", "new.org").is_some());
 }
+
+/// What moving one of so many ListenerSets to another host costs: units, and the virtual hosts that go out. Each has a route.
+fn cost_among(count: usize, protocol: &str) -> (usize, usize) {
+    let mut rig = rig("from: All");
+    rig.apply(&certificate_secret("c", "a.org"));
+    let tls = if protocol == "HTTPS" { ", tls: {certificateRefs: [{name: c}]}" } else { "" };
+    let set = |index: usize, host: &str| {
+        let port = if protocol == "HTTPS" { 443 } else { 80 };
+        let listener = format!(
+            "{{name: a, port: {port}, protocol: {protocol}, hostname: {host}{index}.example.org{tls}}}"
+        );
+        set(&format!("s{index}"), 2020, &listener)
+    };
+    let sets = (0..count).flat_map(|index| objects(&set(index, "h")));
+    let routes = (0..count).flat_map(|index| {
+        objects(&on(&format!("{{kind: ListenerSet, name: s{index}}}"), &format!("r{index}")))
+    });
+    rig.change(sets.chain(routes).collect());
+    assert_eq!(rig.attached_sets(), count as u64);
+    rig.change(objects(&set(count / 2, "moved")));
+    let hosts = rig.last.deltas.values().map(|delta| delta.virtual_hosts.len()).sum();
+    (rig.last.units_run, hosts)
+}
+
+#[test]
+fn a_change_of_one_listener_set_among_a_thousand_costs_what_it_costs_among_ten() {
+    let few = cost_among(10, "HTTP");
+    assert_eq!(cost_among(1_000, "HTTP"), few, "units and virtual hosts");
+    // The set's certificates; the Gateway's listeners, fleet and chains; the route's attachment; the old and the new host.
+    assert!(few.0 <= 8, "{} units", few.0);
+    assert_eq!(few.1, 2, "virtual hosts: the one that goes and the one that comes");
+}
+
+#[test]
+fn a_change_of_one_https_listener_set_among_a_thousand_is_about_it_alone() {
+    let (units, hosts) = cost_among(1_000, "HTTPS");
+    assert!(units <= 12 && hosts <= 4, "{units} units, {hosts} virtual hosts");
+}
+
+#[test]
+fn a_listener_that_comes_takes_its_host_from_the_routes_of_a_wider_one_and_gives_it_back() {
+    let mut rig = rig("from: All");
+    rig.apply(&set("wide", 2020, "{name: a, port: 81, protocol: HTTP, hostname: '*.example.org'}"));
+    let route = http_route("r", &format!("  hostnames: [one.example.org]\n{ROUTE}"));
+    rig.apply(&route.replace("{name: web}", "{kind: ListenerSet, name: wide}"));
+    let routes =
+        |rig: &Rig| rig.web().host("default/web/81", "one.example.org").map_or(0, |host| host.routes.len());
+    assert_eq!(routes(&rig), 1);
+    rig.apply(&set("narrow", 2021, "{name: a, port: 81, protocol: HTTP, hostname: one.example.org}"));
+    assert_eq!(routes(&rig), 0);
+    rig.remove(Kind::ListenerSet, "narrow");
+    assert_eq!(routes(&rig), 1);
+}
+
+#[test]
+fn a_port_more_than_a_gateway_can_have_is_refused_and_the_older_ones_stay() {
+    let mut rig = rig("from: All");
+    let listeners = |ports: std::ops::Range<u16>| {
+        let one = |port| format!("{{name: p{port}, port: {port}, protocol: TCP}}");
+        ports.map(one).collect::<Vec<_>>().join(", ")
+    };
+    // With port 80 of the Gateway itself these are 512.
+    for (index, from) in (1_000..1_511).step_by(64).enumerate() {
+        let year = 2000 + u16::try_from(index).unwrap();
+        rig.apply(&set(&format!("s{index}"), year, &listeners(from..(from + 64).min(1_511))));
+    }
+    rig.apply(&set(
+        "late",
+        2020,
+        "{name: a, port: 2000, protocol: TCP}, {name: b, port: 80, protocol: HTTP, hostname: b.org}",
+    ));
+    assert_eq!(rig.engine.wanted_ports().values().map(std::collections::BTreeSet::len).sum::<usize>(), 512);
+    let (status, reason, message) = rig.set_listener("late", 0, "Accepted");
+    assert_eq!((&*status, &*reason), ("False", "TooManyListeners"));
+    assert!(message.contains("port 2000") && message.contains("512"), "{message}");
+    let (status, reason, _) = rig.set_listener("late", 1, "Accepted");
+    is((status, reason), "True", "Accepted");
+    // An older one goes, and there is room.
+    rig.remove(Kind::ListenerSet, "s3");
+    let (status, reason, _) = rig.set_listener("late", 0, "Accepted");
+    is((status, reason), "True", "Accepted");
+}

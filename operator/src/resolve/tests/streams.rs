@@ -367,5 +367,10 @@ fn hosts_of_many_https_listeners_do_not_multiply() {
         .collect();
     let rig = rig(&listeners.join("\n"));
     assert_eq!(rig.web().hosts.len(), 400, "each has its own host and answers 421 to everything else");
-    assert_eq!(rig.web().host("default/web/443/h7.org", "*").map(|host| host.misdirected), Some(true));
+    assert_eq!(
+        rig.web()
+            .host("default/web/443/h7.org", "*")
+            .map(|host| host.otherwise == ir::Otherwise::Misdirected),
+        Some(true)
+    );
 }

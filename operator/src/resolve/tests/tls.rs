@@ -34,7 +34,9 @@ fn a_certificate_that_does_not_match_its_key_is_refused_by_name() {
 fn hosts_of_other_tls_listeners_are_misdirected() {
     let mut rig = Rig::with(HTTPS);
     rig.apply(&certificate_secret("c", "a.org"));
-    let host = |table: &str, domain: &str| rig.web().host(table, domain).map(|host| host.misdirected);
+    let host = |table: &str, domain: &str| {
+        rig.web().host(table, domain).map(|host| host.otherwise == ir::Otherwise::Misdirected)
+    };
     assert_eq!(host("default/web/443/a.org", "a.org"), Some(false));
     assert_eq!(host("default/web/443/a.org", "*"), Some(true));
     assert_eq!(host("default/web/443/*", "*"), Some(false));

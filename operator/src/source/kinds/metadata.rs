@@ -1,6 +1,6 @@
 //! metadata: which object it is, and its labels.
 
-use super::{is_set, qualified_key};
+use super::{is_set, qualified_key, trust_bundle::name_prefix};
 use crate::source::{
     manifest::yaml::{Content, Node},
     schema::{
@@ -50,12 +50,27 @@ pub(in crate::source) fn identity<'n>(
             );
         }
     };
+    let prefix = if kind == "ClusterTrustBundle" { name_prefix(node) } else { None };
+    let mut unsigned = None;
     if let Some(name) = name {
-        expect(name, "name", form, metadata.get("name"));
+        match prefix.as_deref() {
+            None => expect(name, "name", form, metadata.get("name")),
+            Some(prefix) => match name.strip_prefix(prefix) {
+                Some(own) => expect(own, "name", form, metadata.get("name")),
+                None => unsigned = Some(prefix),
+            },
+        }
     }
     let namespace = metadata.get("namespace").and_then(Node::text).filter(|namespace| !namespace.is_empty());
     if let (Some(namespace), true) = (namespace, namespaced) {
         expect(namespace, "namespace", &LABEL, metadata.get("namespace"));
+    }
+    if let Some(prefix) = unsigned {
+        valid = false;
+        let expected = findings.quote(prefix);
+        let message =
+            format!("expected a name that begins with {expected}, which is that of spec.signerName");
+        findings.add(metadata.get("name").map_or(metadata.at, |node| node.at), &path.field("name"), message);
     }
     if let (Some(_), false) = (namespace, namespaced) {
         findings.add(

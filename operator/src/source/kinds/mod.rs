@@ -8,6 +8,7 @@ mod secret;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trust_bundle;
 
 use std::collections::HashMap;
 
@@ -30,6 +31,7 @@ pub(super) fn check(kind: &str, node: &Node, value: &mut Value, findings: &mut F
         "EndpointSlice" => endpoint_slice::check(node, value, findings),
         "Secret" => secret::secret(node, value, findings),
         "ConfigMap" => secret::config_map(node, findings),
+        "ClusterTrustBundle" => trust_bundle::check(node, findings),
         _ => {}
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::{model::Object, source::manifest};
 
 /// The errors, each without the file's name.
@@ -306,4 +308,40 @@ fn config_maps_are_checked() {
             "{rest}: {found}"
         );
     }
+}
+
+#[test]
+fn a_trust_bundle_holds_certificates_and_has_its_signers_name() {
+    let pem = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap().cert.pem();
+    let bundle = |name: &str, signer: &str, text: &str| {
+        json!({
+            "apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle", "metadata": {"name": name},
+            "spec": {"signerName": signer, "trustBundle": text},
+        })
+        .to_string()
+    };
+    for (name, signer, text, expected) in [
+        ("ca", "", &*pem, ""),
+        ("example.com:ca:one", "example.com/ca", &*pem, ""),
+        ("example.com:ca:one", "", &*pem, "metadata.name: expected at most 253"),
+        (
+            "one",
+            "example.com/ca",
+            &*pem,
+            "metadata.name: expected a name that begins with \"example.com:ca:\"",
+        ),
+        ("example.com:ca:one:two", "example.com/ca", &*pem, "metadata.name: expected at most 253"),
+        ("ca", "", "nonsense", "spec.trustBundle: holds no certificate"),
+        ("ca", "", "", "spec.trustBundle: holds no certificate"),
+    ] {
+        let found = problems(&bundle(name, signer, text));
+        assert_eq!(found.len(), usize::from(!expected.is_empty()), "{name} {signer}: {found:?}");
+        assert!(found.iter().all(|one| one.contains(expected)), "{name} {signer}: {found:?}");
+    }
+    let missing =
+        "{apiVersion: certificates.k8s.io/v1beta1, kind: ClusterTrustBundle, metadata: {name: ca}, spec: {}}";
+    assert!(problems(missing)[0].contains("spec.trustBundle: is required"), "{:?}", problems(missing));
+    // Kubernetes has other kinds in that group, which are none of our business.
+    let other = "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: a}}";
+    assert_eq!(problems(other), [""; 0]);
 }

@@ -46,11 +46,21 @@ pub enum ClusterError {
 /// # Errors
 /// Where the configuration is missing or unusable.
 pub async fn connect(cluster: &Cluster) -> Result<Client, ClusterError> {
+    connect_to(cluster).await.map(|(client, _)| client)
+}
+
+/// As [`connect`], and the API server's address.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to(cluster: &Cluster) -> Result<(Client, String), ClusterError> {
     let mut config = configuration(cluster).await?;
     // Whoever calls tries again by itself, and knows when it is too late.
     config.default_retry = false;
     config.connect_timeout = Some(std::time::Duration::from_secs(10));
-    Client::try_from(config).map_err(|error| ClusterError::Client(chain(&error)))
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(|error| ClusterError::Client(chain(&error)))?;
+    Ok((client, server))
 }
 
 async fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {

@@ -17,7 +17,7 @@ use super::{
     Releases,
     feed::{Feed, Objects, Subject},
     observations::Observations,
-    resource::{SecretAccess, is_custom, watched},
+    resource::{SecretAccess, is_custom, is_optional, version, watched},
 };
 use crate::{
     metrics::Metrics,
@@ -52,8 +52,8 @@ pub(super) struct Edges {
     pub(super) secrets: SecretAccess,
     pub(super) waiting: Arc<Waiting>,
     pub(super) synced: CancellationToken,
-    /// Tells each watch of a custom kind whether the kind is there.
-    pub(super) present: BTreeMap<Kind, channel::Sender<bool>>,
+    /// Tells each watch of a kind that may lack in which version the kind is there.
+    pub(super) present: BTreeMap<Kind, channel::Sender<Option<&'static str>>>,
     pub(super) releases: channel::Sender<Releases>,
 }
 
@@ -68,8 +68,10 @@ pub(super) struct Collector {
 /// How far the first sync is.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Which kinds there are; nothing before the CRDs were listed.
-    kinds: Option<BTreeSet<Kind>>,
+    /// Which kinds have a CRD that serves them; nothing before the CRDs were listed.
+    kinds: Option<Releases>,
+    /// In which version optional kinds of Kubernetes itself are served; those that are not known yet are not in here.
+    served: BTreeMap<Kind, Option<&'static str>>,
     listed: BTreeSet<Kind>,
     /// Objects that are watched by name: read, or refused, which waiting does not mend.
     settled: BTreeSet<ObjectKey>,
@@ -102,6 +104,7 @@ impl Collector {
         for feed in feeds {
             match feed {
                 Feed::Kinds(kinds) => self.on_kinds(kinds),
+                Feed::Served(kind, version) => self.on_served(kind, version),
                 Feed::Trouble { subject, message, refused } => self.on_trouble(subject, message, refused),
                 Feed::Objects(objects) => {
                     first_seen = first_seen.or((!objects.changes.is_empty()).then_some(objects.seen));
@@ -124,18 +127,42 @@ impl Collector {
         Ok(())
     }
 
-    fn on_kinds(&mut self, kinds: BTreeMap<Kind, Option<super::Release>>) {
-        for (kind, sender) in &self.edges.present {
-            let there = kinds.contains_key(kind);
-            let was = sender.send_replace(there);
-            if was != there {
-                tracing::info!(%kind, "{}", if there { "the kind is installed" } else { "the kind is not installed" });
-                if !there {
-                    self.progress.listed.remove(kind);
-                }
-            }
+    fn on_kinds(&mut self, kinds: Releases) {
+        for kind in Kind::ALL.into_iter().filter(|kind| is_custom(*kind)) {
+            self.set_present(kind, kinds.contains_key(&kind).then(|| version(kind)));
         }
-        self.progress.kinds = Some(kinds.keys().copied().collect());
+        self.progress.kinds = Some(kinds);
+        self.tell_releases();
+        self.troubles.remove(&Subject::Definitions);
+    }
+
+    fn on_served(&mut self, kind: Kind, version: Option<&'static str>) {
+        self.set_present(kind, version);
+        self.progress.served.insert(kind, version);
+        self.tell_releases();
+        self.troubles.remove(&Subject::Served(kind));
+    }
+
+    /// Starts or ends the watch of a kind.
+    fn set_present(&mut self, kind: Kind, version: Option<&'static str>) {
+        let Some(sender) = self.edges.present.get(&kind) else { return };
+        let was = sender.send_replace(version);
+        if was == version {
+            return;
+        }
+        if let Some(version) = version {
+            tracing::info!(%kind, version, "the kind is there");
+        } else {
+            tracing::info!(%kind, "the kind is not there");
+            self.progress.listed.remove(&kind);
+        }
+    }
+
+    /// Tells which kinds there are, once the CRDs were listed.
+    fn tell_releases(&self) {
+        let Some(mut kinds) = self.progress.kinds.clone() else { return };
+        let served = self.progress.served.iter().filter(|(_, version)| version.is_some());
+        kinds.extend(served.map(|(kind, _)| (*kind, None)));
         self.edges.releases.send_if_modified(|now| {
             let changed = *now != kinds;
             if changed {
@@ -143,14 +170,16 @@ impl Collector {
             }
             changed
         });
-        self.troubles.remove(&Subject::Definitions);
     }
 
     fn on_trouble(&mut self, subject: Subject, message: Arc<str>, refused: bool) {
         tracing::warn!(kind = %subject, %message, "cannot be watched; trying again");
         self.edges.metrics.on_watch_failure(subject.kind().map_or("CustomResourceDefinition", Kind::as_str));
-        if let (Subject::Object(key), true) = (&subject, refused) {
-            self.progress.settled.insert(key.clone());
+        match &subject {
+            Subject::Object(key) if refused => _ = self.progress.settled.insert(key.clone()),
+            // An install whose roles are older must not stop for a kind that few need.
+            Subject::Kind(kind) if refused && is_optional(*kind) => _ = self.progress.listed.insert(*kind),
+            _ => {}
         }
         self.troubles.insert(subject, message);
     }
@@ -167,7 +196,7 @@ impl Collector {
             match &objects.subject {
                 Subject::Kind(kind) => _ = self.progress.listed.insert(*kind),
                 Subject::Object(key) => _ = self.progress.settled.insert(key.clone()),
-                Subject::Definitions => {}
+                Subject::Definitions | Subject::Served(_) => {}
             }
         }
         for (key, object) in objects.changes {
@@ -192,9 +221,12 @@ impl Collector {
             Some(kinds) => Kind::ALL
                 .into_iter()
                 .filter(|kind| watched(*kind, self.edges.secrets).is_some())
-                .filter(|kind| !is_custom(*kind) || kinds.contains(kind))
-                .filter(|kind| !self.progress.listed.contains(kind))
-                .map(Subject::Kind)
+                .filter(|kind| !is_custom(*kind) || kinds.contains_key(kind))
+                .filter_map(|kind| match self.progress.served.get(&kind) {
+                    None if is_optional(kind) => Some(Subject::Served(kind)),
+                    Some(None) => None,
+                    _ => (!self.progress.listed.contains(&kind)).then_some(Subject::Kind(kind)),
+                })
                 .collect(),
         };
         if missing.is_empty() {

@@ -71,8 +71,8 @@ struct Version {
 
 #[derive(Debug, Default, Deserialize)]
 struct Status {
-    #[serde(default)]
-    conditions: Vec<Condition>,
+    /// Null in a CRD that has just been created.
+    conditions: Option<Vec<Condition>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,8 +84,8 @@ struct Condition {
 
 impl Crd {
     fn serves(&self, kind: Kind) -> bool {
-        let established =
-            self.status.conditions.iter().any(|one| one.type_ == "Established" && one.status == "True");
+        let mut conditions = self.status.conditions.iter().flatten();
+        let established = conditions.any(|one| one.type_ == "Established" && one.status == "True");
         established && self.spec.versions.iter().any(|one| one.name == version(kind) && one.served)
     }
 }
@@ -271,11 +271,12 @@ mod tests {
         assert!(!crd(&[("v1", true)], "False").serves(kind));
         assert!(!crd(&[("v1", false)], "True").serves(kind));
         assert!(!crd(&[("v1alpha2", true)], "True").serves(kind));
-        assert!(
-            !serde_json::from_value::<Crd>(json!({"spec": {"versions": [{"name": "v1", "served": true}]}}))
-                .unwrap()
-                .serves(kind)
-        );
+        // As the API server first has it: with conditions that are null, or without a status.
+        let new = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}});
+        for status in [new, json!({})] {
+            let new = json!({"spec": {"versions": [{"name": "v1", "served": true}]}, "status": status});
+            assert!(!serde_json::from_value::<Crd>(new).unwrap().serves(kind));
+        }
     }
 
     #[test]

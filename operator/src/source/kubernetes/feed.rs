@@ -19,12 +19,14 @@ pub(super) enum Subject {
     Object(ObjectKey),
     /// The CRDs that say which kinds there are.
     Definitions,
+    /// Whether a kind of Kubernetes itself is served.
+    Served(Kind),
 }
 
 impl Subject {
     pub(super) fn kind(&self) -> Option<Kind> {
         match self {
-            Self::Kind(kind) => Some(*kind),
+            Self::Kind(kind) | Self::Served(kind) => Some(*kind),
             Self::Object(key) => Some(key.kind),
             Self::Definitions => None,
         }
@@ -37,6 +39,7 @@ impl fmt::Display for Subject {
             Self::Kind(kind) => kind.fmt(f),
             Self::Object(key) => key.fmt(f),
             Self::Definitions => f.write_str("CustomResourceDefinition"),
+            Self::Served(kind) => write!(f, "whether {kind} of {} is served", kind.group()),
         }
     }
 }
@@ -46,6 +49,8 @@ impl fmt::Display for Subject {
 pub(super) enum Feed {
     /// Which kinds the API server has, and the releases that their CRDs are from.
     Kinds(BTreeMap<Kind, Option<Release>>),
+    /// In which version a kind of Kubernetes itself is served, if in any.
+    Served(Kind, Option<&'static str>),
     /// Objects changed.
     Objects(Objects),
     /// A watch cannot go on; it tries again.

@@ -1,7 +1,7 @@
 //! An API server as a source: one watch per kind, each with just enough memory to notice what is gone.
 //!
 //! ```text
-//! CRDs ──────────── which kinds there are ─────►┐
+//! CRDs, discovery ── which kinds there are ─────►┐
 //! watch per kind ── changes, statuses, trouble ─►├ collector ──► core, observations
 //! watch by name ─── Secrets that are referred to ►┘   ▲
 //!                                                     └── which Secrets: the core
@@ -20,6 +20,7 @@ mod named;
 mod observations;
 mod resource;
 mod seen;
+mod served;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -31,13 +32,14 @@ use kube::Client;
 use tokio::sync::{mpsc, watch as channel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use client::{Cluster, ClusterError, connect};
+pub use client::{Cluster, ClusterError, connect, connect_to};
 pub use collector::Waiting;
 pub use crds::{Installed, Release, installed};
 pub use observations::Observations;
 pub use resource::SecretAccess;
 pub(crate) use resource::{has_status, resource};
 pub use seen::Observed;
+pub(crate) use served::served;
 pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use watch::chain;
 
@@ -45,7 +47,7 @@ use self::{
     collector::{Collector, Edges},
     feed::{Feed, Objects, Outlet, Subject},
     mirror::Mirror,
-    resource::{is_custom, watched},
+    resource::{Watched, is_custom, is_optional, version, watched},
     watch::{Target, watch},
 };
 use crate::{metrics::Metrics, model::Kind, runtime::Handle};
@@ -53,7 +55,7 @@ use crate::{metrics::Metrics, model::Kind, runtime::Handle};
 /// How many messages may wait for the collector.
 const QUEUE: usize = 64;
 
-/// The kinds that are installed, with the releases of their CRDs.
+/// The kinds that are there and might not be: those of CRDs with their releases, those of Kubernetes itself with none.
 pub type Releases = BTreeMap<Kind, Option<Release>>;
 
 /// A running source.
@@ -92,15 +94,18 @@ pub fn start(
     let mut present = BTreeMap::new();
     for kind in Kind::ALL {
         let Some(watched) = watched(kind, secrets) else { continue };
-        let (there, is_there) = channel::channel(!is_custom(kind));
-        if is_custom(kind) {
+        let may_lack = is_custom(kind) || is_optional(kind);
+        let (there, is_there) = channel::channel((!may_lack).then(|| version(kind)));
+        if may_lack {
             present.insert(kind, there);
         } else {
-            // What is built in does not go.
+            // It does not go.
             drop(there);
         }
-        let target = Target::kind(kind, &watched);
-        until(Box::pin(follow_kind(client.clone(), kind, target, is_there, outlet.clone())));
+        until(Box::pin(follow_kind(client.clone(), kind, watched, is_there, outlet.clone())));
+        if is_optional(kind) {
+            until(Box::pin(served::follow(client.clone(), kind, outlet.clone())));
+        }
     }
     until(Box::pin(crds::follow(client.clone(), outlet.clone())));
     until(Box::pin(named::follow(client.clone(), handle.referenced(), secrets, outlet)));
@@ -125,28 +130,31 @@ pub fn start(
     source
 }
 
-/// Watches a kind while it is there.
+/// Watches a kind while it is there, in the version that is.
 async fn follow_kind(
     client: Client,
     kind: Kind,
-    target: Target,
-    mut present: channel::Receiver<bool>,
+    watched: Watched,
+    mut present: channel::Receiver<Option<&'static str>>,
     outlet: Outlet,
 ) {
     let mut mirror = Mirror::new(kind);
     loop {
-        if present.wait_for(|there| *there).await.is_err() {
-            return;
-        }
-        let gone = async {
-            // Nobody says any more: what is there stays.
-            if present.wait_for(|there| !*there).await.is_err() {
-                std::future::pending::<()>().await;
+        let there = present.wait_for(Option::is_some).await.ok().and_then(|there| *there);
+        let Some(version) = there else { return };
+        let target = Target::kind(kind, version, &watched);
+        let other = async {
+            let other = present.wait_for(|there| *there != Some(version)).await.map(|there| *there);
+            match other {
+                Ok(other) => other,
+                // Nobody says any more: what is there stays.
+                Err(_) => std::future::pending().await,
             }
         };
         tokio::select! {
             _ = watch(&client, &target, &mut mirror, &outlet) => return,
-            () = gone => {}
+            // The objects are the same in another version.
+            other = other => if other.is_some() { continue },
         }
         let mut objects = Objects::new(Subject::Kind(kind));
         mirror.clear().into_iter().for_each(|news| objects.add(news));

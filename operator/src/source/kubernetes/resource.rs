@@ -50,20 +50,41 @@ pub(super) fn watched(kind: Kind, secrets: SecretAccess) -> Option<Watched> {
     }
 }
 
-/// The version that is read. An install that serves only others of a kind does not have the kind.
+/// The versions that can be read, the one that is preferred first. An install that serves only others of a kind does not
+/// have the kind.
+pub(super) fn versions(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        // v1 is of Kubernetes 1.37 (GEP-5075). Both have the same fields.
+        Kind::ClusterTrustBundle => &["v1", "v1beta1"],
+        _ if kind.group() == API_GROUP => &["v1alpha1"],
+        _ => &["v1"],
+    }
+}
+
+/// The version that is read of a kind that has one.
 pub(super) fn version(kind: Kind) -> &'static str {
-    if kind.group() == API_GROUP { "v1alpha1" } else { "v1" }
+    versions(kind).first().copied().unwrap_or("v1")
 }
 
 /// A kind's resource.
 pub(crate) fn resource(kind: Kind) -> ApiResource {
+    resource_in(kind, version(kind))
+}
+
+/// A kind's resource in one of its versions.
+pub(super) fn resource_in(kind: Kind, version: &str) -> ApiResource {
     // Its plural follows from the kind, as those of all kinds here do; a test holds it against the schemas.
-    ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group(), version(kind), kind.as_str()))
+    ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group(), version, kind.as_str()))
 }
 
 /// Whether a kind is defined by a CRD, which an install may lack.
 pub(super) fn is_custom(kind: Kind) -> bool {
     [GATEWAY_API_GROUP, API_GROUP].contains(&kind.group())
+}
+
+/// Whether a kind is one of Kubernetes itself that an API server may be told not to serve.
+pub(super) fn is_optional(kind: Kind) -> bool {
+    kind == Kind::ClusterTrustBundle
 }
 
 /// The name of a kind's CRD.
@@ -74,7 +95,7 @@ pub(super) fn crd_name(kind: Kind) -> String {
 
 /// Whether objects of a kind have a status that Portolan writes.
 pub(crate) fn has_status(kind: Kind) -> bool {
-    is_custom(kind) && kind != Kind::ReferenceGrant
+    is_custom(kind) && !matches!(kind, Kind::ReferenceGrant | Kind::FleetConfig)
 }
 
 #[cfg(test)]
@@ -86,13 +107,15 @@ mod tests {
     #[test]
     fn resources_are_those_of_the_schemas() {
         for kind in Kind::ALL {
-            let known = schema(kind.group(), version(kind), kind.as_str())
-                .unwrap_or_else(|| panic!("{kind} has no schema"));
-            let resource = resource(kind);
-            assert_eq!(resource.plural, known.plural, "{kind}");
-            assert_eq!(resource.api_version, known.api_version(), "{kind}");
-            assert_eq!(kind.cluster_scoped(), !known.namespaced, "{kind}");
-            assert_eq!(is_custom(kind), known.structural, "{kind}");
+            for version in versions(kind) {
+                let known = schema(kind.group(), version, kind.as_str())
+                    .unwrap_or_else(|| panic!("{kind} has no schema"));
+                let resource = resource_in(kind, version);
+                assert_eq!(resource.plural, known.plural, "{kind}");
+                assert_eq!(resource.api_version, known.api_version(), "{kind}");
+                assert_eq!(kind.cluster_scoped(), !known.namespaced, "{kind}");
+                assert_eq!(is_custom(kind), known.structural, "{kind}");
+            }
         }
         assert_eq!(crd_name(Kind::HttpRoute), "httproutes.gateway.networking.k8s.io");
     }

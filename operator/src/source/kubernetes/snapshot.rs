@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::{
     Api, Client,
     api::ListParams,
-    core::{DynamicObject, PartialObjectMeta},
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
 };
 
 use super::{
     Releases,
     crds::{Installed, installed},
-    resource::{Extent, SecretAccess, Watched, is_custom, resource, watched},
+    resource::{
+        Extent, SecretAccess, Watched, is_custom, is_optional, resource, resource_in, version, watched,
+    },
     seen::{Observed, Seen},
+    served::served,
     watch::chain,
 };
 use crate::{
@@ -30,7 +33,7 @@ pub struct Snapshot {
     pub objects: BTreeMap<ObjectKey, Object>,
     /// What stands in the status of those that have one.
     pub statuses: BTreeMap<ObjectKey, Observed>,
-    /// The kinds that are installed, with the releases of their CRDs.
+    /// The kinds that are there.
     pub releases: Releases,
     /// What could not be read or parsed.
     pub problems: Vec<Problem>,
@@ -66,7 +69,17 @@ impl Snapshot {
             if is_custom(kind) && !snapshot.releases.contains_key(&kind) {
                 continue;
             }
-            let seen = list(client, kind, &watched).await.map_err(failed(kind.to_string()))?;
+            let mut version = version(kind);
+            if is_optional(kind) {
+                match served(client, kind).await.map_err(failed(kind.to_string()))? {
+                    Some(found) => version = found,
+                    None => continue,
+                }
+                snapshot.releases.insert(kind, None);
+            }
+            let seen = list(client, &resource_in(kind, version), &watched)
+                .await
+                .map_err(failed(kind.to_string()))?;
             for seen in seen {
                 snapshot.add(kind, seen);
             }
@@ -97,8 +110,7 @@ impl Snapshot {
     }
 }
 
-async fn list(client: &Client, kind: Kind, watched: &Watched) -> Result<Vec<Seen>, kube::Error> {
-    let resource = resource(kind);
+async fn list(client: &Client, resource: &ApiResource, watched: &Watched) -> Result<Vec<Seen>, kube::Error> {
     let mut params = ListParams::default().limit(PAGE);
     params.label_selector = watched.labels.map(ToOwned::to_owned);
     params.field_selector = watched.fields.map(ToOwned::to_owned);
@@ -106,12 +118,12 @@ async fn list(client: &Client, kind: Kind, watched: &Watched) -> Result<Vec<Seen
     loop {
         let more = match watched.extent {
             Extent::Whole => {
-                let page = Api::<DynamicObject>::all_with(client.clone(), &resource).list(&params).await?;
+                let page = Api::<DynamicObject>::all_with(client.clone(), resource).list(&params).await?;
                 all.extend(page.items.into_iter().map(Seen::from));
                 page.metadata.continue_
             }
             Extent::Metadata => {
-                let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &resource);
+                let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), resource);
                 let page = api.list(&params).await?;
                 all.extend(page.items.into_iter().map(Seen::from));
                 page.metadata.continue_

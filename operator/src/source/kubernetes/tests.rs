@@ -224,3 +224,65 @@ async fn an_object_that_does_not_parse_is_a_problem_and_its_last_good_version_st
     twin.delete(Kind::Service, "apps", "shop");
     until("no problem", problems, Vec::is_empty).await;
 }
+
+fn bundle(name: &str, version: &str) -> Value {
+    json!({
+        "apiVersion": format!("certificates.k8s.io/{version}"), "kind": "ClusterTrustBundle",
+        "metadata": {"name": name}, "spec": {"trustBundle": "some"},
+    })
+}
+
+impl Source {
+    /// Whether the kind of a ClusterTrustBundle counts as installed.
+    fn serves_bundles(&self) -> bool {
+        self.kubernetes.releases.borrow().contains_key(&Kind::ClusterTrustBundle)
+    }
+}
+
+#[tokio::test]
+async fn cluster_trust_bundles_are_read_in_the_version_that_is_served() {
+    for version in ["v1", "v1beta1"] {
+        let twin = twin();
+        twin.serve_bundles(Some(version));
+        twin.put(bundle("example.com:ca:one", version));
+        let source = source(&twin);
+        source.comes_to_know(&["ClusterTrustBundle/example.com:ca:one"]).await;
+        assert!(source.serves_bundles());
+        twin.put(bundle("other", version));
+        source.comes_to_know(&["ClusterTrustBundle/example.com:ca:one", "ClusterTrustBundle/other"]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_without_cluster_trust_bundles_is_not_asked_for_them() {
+    let twin = twin();
+    let source = source(&twin);
+    until("the sync", async || source.is_synced().await, |synced| *synced).await;
+    assert!(!source.serves_bundles());
+    assert_eq!(twin.requests("clustertrustbundles"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_sync_waits_until_it_is_known_whether_cluster_trust_bundles_are_served() {
+    let twin = twin();
+    twin.silence("certificates.k8s.io");
+    twin.serve_bundles(Some("v1"));
+    let source = source(&twin);
+    let waiting = async || source.kubernetes.waiting.list();
+    let told = until("what is waited for", waiting, |list| list.len() == 1).await;
+    assert!(told[0].starts_with("whether ClusterTrustBundle of certificates.k8s.io is served"), "{told:?}");
+    assert!(!source.is_synced().await);
+}
+
+#[tokio::test]
+async fn cluster_trust_bundles_that_may_not_be_read_stop_nobody() {
+    for refused in ["/clustertrustbundles?", "GET /apis/certificates.k8s.io/v1"] {
+        let twin = twin();
+        twin.serve_bundles(Some("v1beta1"));
+        twin.put(bundle("hidden", "v1beta1"));
+        twin.refuse(refused, 403);
+        let source = source(&twin);
+        until("the sync", async || source.is_synced().await, |synced| *synced).await;
+        assert_eq!(source.knows().await, BTreeSet::new());
+    }
+}

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::{
     feed::{Ended, Feed, Objects, Outlet, Subject},
     mirror::Mirror,
-    resource::{Extent, Watched, resource},
+    resource::{Extent, Watched, resource, resource_in},
     seen::Seen,
 };
 use crate::model::{Kind, ObjectKey};
@@ -46,12 +46,12 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// All objects of a kind.
-    pub(super) fn kind(kind: Kind, watched: &Watched) -> Self {
+    /// All objects of a kind, in a version.
+    pub(super) fn kind(kind: Kind, version: &str, watched: &Watched) -> Self {
         let mut config = Config::default().timeout(WATCH_SECONDS);
         config.label_selector = watched.labels.map(ToOwned::to_owned);
         config.field_selector = watched.fields.map(ToOwned::to_owned);
-        let (resource, extent) = (resource(kind), watched.extent);
+        let (resource, extent) = (resource_in(kind, version), watched.extent);
         Self { subject: Subject::Kind(kind), resource, extent, namespace: None, config }
     }
 

@@ -197,7 +197,10 @@ impl ManifestReader<'_> {
     fn unknown(&mut self, type_: Type<'_>, node: &Node) {
         let Type { group, version, kind } = type_;
         let place = |key: &str| node.get(key).map_or(node.at, |node| node.at);
-        let ours = |group: &str| !group.is_empty() && known().any(|(other, ..)| other == group);
+        // Of certificates.k8s.io one kind is read, and Kubernetes has others there.
+        let shared = Kind::ClusterTrustBundle.group();
+        let ours =
+            |group: &str| !group.is_empty() && group != shared && known().any(|(other, ..)| other == group);
         let kind_shown = show_key(kind);
         let versions: Vec<&str> = known()
             .filter(|(of, name, _)| (*of, *name) == (group, kind))

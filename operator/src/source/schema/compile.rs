@@ -15,6 +15,11 @@ pub(super) fn kind(source: &embedded::Schema) -> (Schema, Vec<String>) {
     if let Some(service) = embedded::schema("", "v1", "Service") {
         schema.fields.insert("metadata".into(), compiler.node(&service.value["properties"]["metadata"]));
     }
+    // What every object has; a CRD may leave it out.
+    for name in ["apiVersion", "kind"] {
+        let text = || Schema { type_: Type::Text, ..Schema::default() };
+        schema.fields.entry(name.into()).or_insert_with(text);
+    }
     if !schema.required.iter().any(|name| name == "metadata") {
         schema.required.push("metadata".into());
     }

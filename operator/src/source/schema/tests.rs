@@ -383,3 +383,18 @@ fn the_guard_never_says_anything_else_than_the_interpreter() {
     assert!(by_guard * 10 > tried * 9, "{by_guard} of {tried} rules decided by the guard");
     assert!(ever_broken * 2 > tried, "{ever_broken} of {tried} rules broken by some variant");
 }
+
+/// The schema of our own kind leaves out what every object has.
+#[test]
+fn a_crd_need_not_say_what_every_object_has() {
+    let schema = of("portolan.dev", "v1alpha1", "FleetConfig").expect("our own kind");
+    let check = |more: &str| {
+        let text =
+            format!("apiVersion: portolan.dev/v1alpha1\nkind: FleetConfig\nmetadata: {{name: a}}\n{more}\n");
+        let mut findings = Findings::new(false);
+        super::check(&schema.schema, &node(&text), &Path::Root, &mut findings);
+        findings.into_list().into_iter().map(|one| one.message).collect::<Vec<_>>()
+    };
+    assert_eq!(check("spec: {replicas: 2}"), [""; 0]);
+    assert_eq!(check("spec: {replicas: 2, autoscaling: {maxReplicas: 3}}").len(), 1);
+}

@@ -3,11 +3,13 @@
 //! Pure: requests, store changes and the time come in, responses and events go out. It promises what the
 //! protocol asks of a server, and what Envoy needs beyond that so that traffic survives a change:
 //!
-//! - **Order** within an edit: clusters, endpoints, secrets, listeners, routes; then removals. Listeners and
-//!   routes wait until the clusters that they may name are acknowledged, which Envoy does when these are warm.
+//! - **Order** within an edit: clusters, endpoints, secrets, listeners, routes, virtual hosts; then removals. The last
+//!   three wait until the clusters that they may name are acknowledged, which Envoy does when these are warm.
 //!   Endpoints and secrets never wait: Envoy delays the acknowledgement of a cluster until it has them.
 //! - **Removals** of anything but listeners wait until the listeners and routes that used it are replaced and
 //!   acknowledged, and then for [`StreamConfig::removal_hold`], since requests in flight still hold a cluster.
+//! - **Virtual hosts** go out after the `RouteConfiguration` that they are of, all of them in one response: Envoy opens the
+//!   listener that waits for them with the first, and forgets what it is sent before.
 //! - **A parent that is sent touches its children**: Endpoints and Secrets are sent again after it, unchanged or
 //!   not, because Envoy waits for them and does not ask.
 //! - **Names that are asked for are answered**, again if asked again; a missing one is answered as removed and
@@ -31,7 +33,7 @@ use subscription::{InFlight, NameRequest, Outgoing, Subscription};
 
 use super::event::{Answer, Event, NodeInfo, bounded, reason};
 use super::registry::{StreamSummary, TypeSummary};
-use crate::store::{Child, ResourceType, Seq, Store};
+use crate::store::{Child, ResourceType, Seq, Store, table_of};
 
 /// How many answers to unsupported types are kept for a proxy that does not read.
 const MAX_FOREIGN: usize = 16;
@@ -128,7 +130,7 @@ impl Stream {
         {
             let error = request.error_detail.as_ref();
             if let Some(error) = error {
-                subscription.reject(&in_flight, &reason(&error.message));
+                subscription.reject(store, &in_flight, &reason(&error.message));
             }
             let counters = self.counters.entry(kind).or_default();
             *(if error.is_some() { &mut counters.nacked } else { &mut counters.acked }) += 1;
@@ -149,12 +151,35 @@ impl Stream {
         for name in subscription.request(store, &names) {
             events.push(Event::UnsupportedName { kind, name });
         }
+        if kind == ResourceType::RouteConfiguration {
+            self.tables_asked_for(store, &names);
+        }
         if !self.awaited.is_empty() {
             for name in &request.resource_names_subscribe {
                 self.awaited.remove(&(kind, Arc::from(name.as_str())));
             }
         }
         events
+    }
+
+    /// A proxy that asks for a table has none, or a new one, and with it no virtual hosts, unless it says that it has it.
+    fn tables_asked_for(&mut self, store: &Store, names: &NameRequest<'_>) {
+        let resumed: Vec<Arc<str>> = match self.types.get(&ResourceType::RouteConfiguration) {
+            Some(tables) => names
+                .subscribe
+                .iter()
+                .filter(|name| tables.is_settled(name))
+                .map(|name| name.as_str().into())
+                .collect(),
+            None => Vec::new(),
+        };
+        let Some(hosts) = self.types.get_mut(&ResourceType::VirtualHost) else { return };
+        for name in names.subscribe.iter().chain(names.unsubscribe) {
+            hosts.leave_table(name);
+        }
+        for name in &resumed {
+            hosts.enter_table(store, name, false);
+        }
     }
 
     /// A type that is not served: nothing of it exists. Answered, since Envoy may wait for it to start.
@@ -203,6 +228,13 @@ impl Stream {
         for (parent, child, seq) in children {
             self.touch(store, (kind, parent), child, seq, now);
         }
+        if kind == ResourceType::RouteConfiguration
+            && let Some(hosts) = self.types.get_mut(&ResourceType::VirtualHost)
+        {
+            for table in &response.resources {
+                hosts.enter_table(store, &Arc::from(table.name.as_str()), true);
+            }
+        }
         Some(response)
     }
 
@@ -223,22 +255,35 @@ impl Stream {
                 unacked(ResourceType::Endpoints),
                 unsent(ResourceType::Listener),
             ],
+            ResourceType::VirtualHost => [
+                unacked(ResourceType::Cluster),
+                unacked(ResourceType::Endpoints),
+                // In this order on the stream is enough: Envoy takes up the one before it reads the other.
+                unsent(ResourceType::Listener)
+                    .into_iter()
+                    .chain(unsent(ResourceType::RouteConfiguration))
+                    .min(),
+            ],
         };
         waits_for.into_iter().flatten().min()
     }
 
     /// Lets removals go whose users are gone.
     fn release(&mut self, now: Instant) {
-        let users = [ResourceType::Listener, ResourceType::RouteConfiguration];
+        let users = [ResourceType::Listener, ResourceType::RouteConfiguration, ResourceType::VirtualHost];
         let barrier =
             users.into_iter().filter_map(|kind| self.of(kind).and_then(Subscription::unused_from)).min();
         let hold = self.config.removal_hold;
         for kind in ResourceType::ORDER {
-            // Endpoints outlive their cluster.
             let Some(mut subscription) = self.types.remove(&kind) else { continue };
-            let clusters = self.of(ResourceType::Cluster);
-            subscription.release(now, barrier, hold, |name| {
-                kind == ResourceType::Endpoints && clusters.is_some_and(|it| it.has_or_removes(name))
+            let (clusters, tables) =
+                (self.of(ResourceType::Cluster), self.of(ResourceType::RouteConfiguration));
+            subscription.release(now, barrier, hold, |name| match kind {
+                // Endpoints outlive their cluster.
+                ResourceType::Endpoints => clusters.is_some_and(|it| it.has_or_removes(name)),
+                // A listener that is removed drains: its table is in use until the proxy asks for it no more.
+                ResourceType::VirtualHost => tables.is_some_and(|it| it.wants(table_of(name))),
+                _ => false,
             });
             self.types.insert(kind, subscription);
         }
@@ -263,9 +308,10 @@ impl Stream {
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let hold = self.config.removal_hold;
         let releases = self.types.values().filter_map(|each| each.next_release(now, hold));
-        let later_waits = [ResourceType::Listener, ResourceType::RouteConfiguration]
-            .into_iter()
-            .any(|kind| self.of(kind).is_some_and(Subscription::has_pending));
+        let later_waits =
+            [ResourceType::Listener, ResourceType::RouteConfiguration, ResourceType::VirtualHost]
+                .into_iter()
+                .any(|kind| self.of(kind).is_some_and(Subscription::has_pending));
         let patience = [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Secret]
             .into_iter()
             .filter(|_| later_waits)
@@ -285,7 +331,9 @@ impl Stream {
             .types
             .iter()
             .filter(|(kind, each)| {
-                each.asked() || matches!(kind, ResourceType::Cluster | ResourceType::Listener)
+                each.asked()
+                    || each.has_hosts_to_come(store)
+                    || matches!(kind, ResourceType::Cluster | ResourceType::Listener)
             })
             .map(|(_, each)| each.acked_through());
         let awaited = self
@@ -358,6 +406,7 @@ fn answer_event(kind: ResourceType, in_flight: InFlight, error: Option<&Status>,
         sent_to_answer: now.saturating_duration_since(in_flight.sent_at),
         resources: in_flight.items.into_iter().map(|(name, version, _)| (name, version)).collect(),
         removed: in_flight.removed,
+        built: in_flight.built,
     };
     match error {
         None => Event::Acked(answer),

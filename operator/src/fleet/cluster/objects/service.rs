@@ -1,7 +1,5 @@
 //! The Services in front of a fleet.
 
-use std::net::IpAddr;
-
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -9,21 +7,22 @@ use k8s_openapi::{
 use portolan_crds::fleet_config::{ExternalTrafficPolicy, ServiceType};
 use portolan_xds::ir::Transport;
 
-use crate::fleet::cluster::fleet::Fleet;
+use crate::fleet::cluster::fleet::{Fleet, Front};
 
-/// One Service; with static addresses one for each, since a Service asks for one address.
+/// One Service; with several addresses one for each, since a Service asks for one address and has one reach.
 pub(super) fn services(fleet: &Fleet) -> Vec<Service> {
     // Kubernetes has no Service without ports; a fleet whose listeners are all gone keeps the one it has.
     if fleet.ports.is_empty() {
         return Vec::new();
     }
-    fleet.services().into_iter().map(|(name, address)| service(fleet, name, address)).collect()
+    fleet.services().into_iter().map(|front| service(fleet, front)).collect()
 }
 
-fn service(fleet: &Fleet, name: String, address: Option<IpAddr>) -> Service {
+fn service(fleet: &Fleet, Front { name, address, inside }: Front) -> Service {
     let form = &fleet.settings.service;
-    let outside = form.type_ != ServiceType::ClusterIP;
-    let balanced = form.type_ == ServiceType::LoadBalancer;
+    let type_ = if inside { ServiceType::ClusterIP } else { form.type_ };
+    let outside = type_ != ServiceType::ClusterIP;
+    let balanced = type_ == ServiceType::LoadBalancer;
     let address = address.map(|address| address.to_string());
     let mut metadata = fleet.meta(name);
     if !form.annotations.is_empty() {
@@ -32,11 +31,13 @@ fn service(fleet: &Fleet, name: String, address: Option<IpAddr>) -> Service {
     Service {
         metadata,
         spec: Some(ServiceSpec {
-            type_: Some(service_type(form.type_).to_owned()),
+            type_: Some(service_type(type_).to_owned()),
             selector: Some(fleet.selector()),
             ports: Some(
                 fleet.ports.iter().map(|(port, transport)| service_port(*port, *transport)).collect(),
             ),
+            // Proxies listen on both families. In a cluster that has one, this is that one.
+            ip_family_policy: Some("PreferDualStack".to_owned()),
             cluster_ip: address.clone().filter(|_| !balanced),
             // Deprecated, and what load balancers agree on all the same (GEP-1762).
             load_balancer_ip: address.filter(|_| balanced),

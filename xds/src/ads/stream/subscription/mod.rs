@@ -1,15 +1,17 @@
 //! What one proxy wants of one type, what it has, and what it is still to be sent.
 
 mod sending;
+mod tables;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 pub(super) use sending::Outgoing;
+use tables::Entered;
 
 use crate::ads::event::bounded;
-use crate::store::{Changes, Resource, ResourceType, Seq, Store, Version};
+use crate::store::{Changes, Resource, ResourceType, Seq, Store, Version, table_of};
 
 /// A name to be sent. What is sent is what the store has by then: a newer version replaces an unsent one.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,8 @@ pub(super) struct InFlight {
     pub(super) nonce: String,
     pub(super) items: Vec<(Arc<str>, Version, Seq)>,
     pub(super) removed: Vec<Arc<str>>,
+    /// The newest edit of the store when it was built.
+    pub(super) built: Seq,
     /// The oldest edit in it.
     pub(super) since: Seq,
     /// The oldest edit in it that later stages wait for.
@@ -106,11 +110,18 @@ pub(super) struct Subscription {
     held: BTreeMap<Arc<str>, Held>,
     in_flight: Option<InFlight>,
     rejected: BTreeMap<Arc<str>, Rejection>,
+    /// What was in rejected responses, removals too, and was not sent since. Envoy may have taken nothing of them. With the
+    /// number of the rejection, the newest one.
+    refused: BTreeMap<Arc<str>, u64>,
+    /// How many responses were rejected.
+    rejections: u64,
     /// Every edit up to this one is in the fields above.
     cursor: Seq,
     /// Names whose parent was sent before the first request of this type: `initial_resource_versions`
     /// must not suppress them.
     touched_early: HashSet<Arc<str>>,
+    /// Of virtual hosts: the tables that the proxy has, see `tables`.
+    tables: HashMap<Arc<str>, Entered>,
 }
 
 impl Subscription {
@@ -126,8 +137,11 @@ impl Subscription {
             held: BTreeMap::new(),
             in_flight: None,
             rejected: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            rejections: 0,
             cursor: Seq(0),
             touched_early: HashSet::new(),
+            tables: HashMap::new(),
         }
     }
 
@@ -136,6 +150,9 @@ impl Subscription {
     }
 
     pub(super) fn wants(&self, name: &str) -> bool {
+        if self.kind == ResourceType::VirtualHost {
+            return self.wildcard && self.tables.contains_key(table_of(name));
+        }
         self.wildcard || self.names.contains(name)
     }
 
@@ -179,8 +196,9 @@ impl Subscription {
         if first {
             self.cursor = store.seq();
         }
-        // Only clusters and listeners have the legacy form of the wildcard: a first request without names.
-        let legacy = matches!(self.kind, ResourceType::Cluster | ResourceType::Listener);
+        // Only these have the legacy form of the wildcard: a first request without names.
+        let legacy =
+            matches!(self.kind, ResourceType::Cluster | ResourceType::Listener | ResourceType::VirtualHost);
         if first && legacy && request.subscribe.is_empty() && request.unsubscribe.is_empty() {
             self.start_wildcard(store, known, first);
         }
@@ -209,10 +227,11 @@ impl Subscription {
 
     fn start_wildcard(&mut self, store: &Store, known: &BTreeMap<String, String>, first: bool) {
         self.wildcard = true;
-        self.must_answer = true;
+        // Envoy waits for each table's hosts, and not for an answer.
+        self.must_answer = self.kind != ResourceType::VirtualHost;
         for live in store.iter(self.kind) {
             let name = live.resource.name();
-            if first && self.learn(live.resource, known) {
+            if first && self.learn(live.resource, known) || !self.wants(name) {
                 continue;
             }
             // A name that the proxy does not have needs no force, so that it can still vanish unsent.
@@ -238,6 +257,7 @@ impl Subscription {
         self.kind != ResourceType::Secret
             && version == resource.version()
             && !self.touched_early.contains(name)
+            && !self.is_new(name)
     }
 
     fn subscribe(&mut self, store: &Store, name: &str, known: &BTreeMap<String, String>, first: bool) {
@@ -250,6 +270,17 @@ impl Subscription {
             && first
             && self.learn(live.resource, known)
         {
+            return;
+        }
+        if live.is_none()
+            && first
+            && self.kind == ResourceType::Endpoints
+            && let Some(version) = known.get(&*name)
+        {
+            // Its cluster went while the proxy was away, and carries traffic until the proxy's routes have left it: until
+            // then it keeps the endpoints that it has.
+            self.has.insert(Arc::clone(&name), known_version(version));
+            self.gone(store, &name, store.seq(), None);
             return;
         }
         // Asked, so answered: also if it was sent before, also if it does not exist.
@@ -294,7 +325,7 @@ impl Subscription {
         match store.changes_since(self.kind, self.cursor) {
             Changes::Known(changes) => {
                 for change in changes {
-                    if self.wants(change.name) {
+                    if self.wants(change.name) || change.resource.is_none() && self.has(change.name) {
                         self.changed(store, change.name, change.resource, change.seq, Some(change.at));
                     }
                 }
@@ -327,16 +358,24 @@ impl Subscription {
         seq: Seq,
         at: Option<Instant>,
     ) {
+        if let Some(number) = self.refused.remove(name) {
+            self.resend_refused(store, number);
+        }
         if let Some(resource) = resource {
             self.held.remove(name);
-            let same = self.has.get(name) == Some(&resource.version());
+            // A new edit with bytes that were rejected: it was put back meanwhile, and is tried again.
+            let again = self.rejected.get(name).is_some_and(|rejection| rejection.seq < seq);
+            let same = !again && self.has.get(name) == Some(&resource.version());
             match self.pending.get(name) {
                 // Back to what the proxy has, before anything else was sent.
                 Some(pending) if same && !pending.force => {
                     self.pending.remove(name);
                 }
                 None if same => {}
-                _ => self.mark(name, Pending::changed(seq, self.blocks(name), at)),
+                _ => {
+                    let mark = Pending::changed(seq, self.blocks(name), at);
+                    self.mark(name, Pending { force: again, ..mark });
+                }
             }
         } else {
             self.rejected.remove(name);
@@ -346,6 +385,23 @@ impl Subscription {
             }
             if self.has(name) {
                 self.gone(store, name, seq, at);
+            }
+        }
+    }
+
+    /// Part of a rejected response has changed, so the rest of it goes out again: virtual hosts are taken up all or none, and
+    /// of other types those before the one that Envoy stumbled over.
+    ///
+    /// What was rejected after that may still be as bad as it was, and waits for a change of its own.
+    fn resend_refused(&mut self, store: &Store, number: u64) {
+        let refused = std::mem::take(&mut self.refused);
+        let (due, later): (BTreeMap<_, _>, _) = refused.into_iter().partition(|(_, each)| *each <= number);
+        self.refused = later;
+        for name in due.into_keys() {
+            match store.get(self.kind, &name) {
+                Some(live) if self.wants(&name) => self.mark(&name, Pending::forced(live.seq)),
+                Some(_) => {}
+                None => self.mark(&name, Pending { force: true, ..Pending::released(store.seq()) }),
             }
         }
     }
@@ -362,6 +418,10 @@ impl Subscription {
             ResourceType::Listener => true,
             // The cluster lives on: Envoy must learn that it has no endpoints.
             ResourceType::Endpoints => store.get(ResourceType::Cluster, name).is_some(),
+            // The table lives on, and must not route by it any more.
+            ResourceType::VirtualHost => {
+                store.get(ResourceType::RouteConfiguration, table_of(name)).is_some()
+            }
             _ => false,
         };
         if now {

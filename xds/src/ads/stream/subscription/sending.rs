@@ -96,6 +96,13 @@ impl Subscription {
         if self.in_flight.is_some() {
             return None;
         }
+        // Envoy opens a listener with the first of its table's hosts that come: all are in one response.
+        let config = match self.kind {
+            ResourceType::VirtualHost => {
+                &StreamConfig { max_resources: usize::MAX, max_bytes: usize::MAX, ..*config }
+            }
+            _ => config,
+        };
         let mut chunk = Chunk::default();
         let ready: Vec<Arc<str>> = self
             .pending
@@ -130,6 +137,7 @@ impl Subscription {
             nonce,
             items: chunk.items,
             removed: chunk.removed,
+            built: store.seq(),
             since: chunk.since.unwrap_or(store.seq()),
             blocks_from: chunk.blocks_from,
             sent_at: now,
@@ -164,6 +172,7 @@ impl Subscription {
                 return false;
             }
             self.forget_sent(name);
+            self.refused.remove(name);
             chunk.removed.push(Arc::clone(name));
             chunk.note(pending);
             return true;
@@ -177,6 +186,7 @@ impl Subscription {
         }
         self.has.insert(Arc::clone(name), version);
         self.rejected.remove(name);
+        self.refused.remove(name);
         for child in resource.children() {
             chunk.children.push((Arc::clone(name), child.clone(), pending.need));
         }
@@ -202,12 +212,25 @@ impl Subscription {
     }
 
     /// Notes that the proxy rejected what was in a response.
-    pub(in crate::ads::stream) fn reject(&mut self, in_flight: &InFlight, message: &Arc<str>) {
+    ///
+    /// Where a part of it has changed while the answer was on its way, the rest goes out again with it at once.
+    pub(in crate::ads::stream) fn reject(&mut self, store: &Store, in_flight: &InFlight, message: &Arc<str>) {
         for (name, version, seq) in &in_flight.items {
             if self.wants(name) && self.has.get(name) == Some(version) {
                 let rejection = Rejection { version: *version, seq: *seq, message: Arc::clone(message) };
                 self.rejected.insert(Arc::clone(name), rejection);
             }
+        }
+        self.rejections += 1;
+        let number = self.rejections;
+        let sent = in_flight.items.iter().map(|(name, ..)| name);
+        let names: Vec<Arc<str>> = sent.chain(&in_flight.removed).cloned().collect();
+        // Also if it is as it was: then it was put back meanwhile, and is tried again.
+        let edited = |name: &str| store.get(self.kind, name).is_some_and(|live| live.seq > in_flight.built);
+        let changed = names.iter().any(|name| self.pending.contains_key(name) || edited(name));
+        self.refused.extend(names.into_iter().map(|name| (name, number)));
+        if changed {
+            self.resend_refused(store, number);
         }
     }
 }

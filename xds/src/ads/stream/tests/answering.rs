@@ -45,6 +45,7 @@ fn an_acknowledgement_names_what_it_accepts_and_how_long_it_took() {
             kind: RouteConfiguration,
             resources: vec![("r".into(), Version::of(b"2"))],
             removed: Vec::new(),
+            built: bench.store.seq(),
             change_to_sent: Some(Duration::from_secs(2)),
             sent_to_answer: Duration::from_secs(3),
         })]
@@ -241,4 +242,17 @@ fn the_summary_shows_what_is_going_on() {
     let routes = &summary.types["rds"];
     assert_eq!((routes.names, routes.sent, routes.acked, routes.nacked), (1, 2, 1, 1));
     assert!(summary.types["cds"].wildcard);
+}
+
+#[test]
+fn what_was_rejected_is_sent_again_when_it_was_put_back_and_is_tried_again() {
+    let mut bench = serving();
+    bench.put(Cluster, "d", "bad");
+    assert_eq!(bench.all(), ["cds d=bad"]);
+    bench.answer(Cluster, Some("no"));
+    bench.remove(Cluster, "d");
+    bench.put(Cluster, "d", "bad");
+    assert_eq!(bench.all(), ["cds d=bad"]);
+    bench.answer(Cluster, Some("no"));
+    assert_eq!(bench.all(), NOTHING);
 }

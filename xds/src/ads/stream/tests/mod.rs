@@ -1,6 +1,7 @@
 //! The rules of the protocol, one test each.
 
 mod answering;
+mod hosts;
 mod ordering;
 mod subscribing;
 
@@ -11,7 +12,7 @@ use portolan_xds_proto::envoy::config::core::v3::Node;
 use super::*;
 use crate::store::{Resource, Version};
 
-use ResourceType::{Cluster, Endpoints, Listener, RouteConfiguration, Secret};
+use ResourceType::{Cluster, Endpoints, Listener, RouteConfiguration, Secret, VirtualHost};
 
 /// A store, a stream and a clock. Responses are written as `cds a=1 b=2 -c`.
 struct Bench {

@@ -198,6 +198,42 @@ fn what_is_gone_is_removed_listeners_at_once_and_clusters_after_the_hold() {
     assert_eq!(bench.settle(), ["cds -old"]);
 }
 
+/// A route moved while the proxy was away: its old cluster serves until the new one is warm and the route is there.
+#[test]
+fn what_routes_use_until_they_are_replaced_keeps_its_endpoints_over_a_reconnect() {
+    let mut bench = Bench::new();
+    bench.edit(&[
+        (Cluster, "new", Some("1"), &[(Endpoints, "new")]),
+        (Endpoints, "new", Some("1"), &[]),
+        (RouteConfiguration, "r", Some("to new"), &[]),
+    ]);
+    bench.resume(Cluster, &[], &[("old", "1")]);
+    bench.resume(Endpoints, &["old"], &[("old", "1")]);
+    bench.resume(Listener, &[], &[]);
+    bench.resume(RouteConfiguration, &["r"], &[("r", "to old")]);
+    assert_eq!(bench.all(), ["cds new=1", "lds"]);
+    bench.ask(Endpoints, &["new"]);
+    assert_eq!(bench.all(), ["eds new=1"]);
+    bench.ack(Endpoints);
+    bench.ack(Cluster);
+    assert_eq!(bench.settle(), ["rds r=to new"]);
+    bench.wait(11);
+    assert_eq!(bench.all(), ["cds -old"]);
+    bench.ack(Cluster);
+    bench.drop_names(Endpoints, &["old"]);
+    assert_eq!(bench.settle(), NOTHING);
+}
+
+/// Its cluster lives, and has no endpoints any more: that is news.
+#[test]
+fn endpoints_that_went_from_a_cluster_that_lives_are_told_over_a_reconnect() {
+    let mut bench = Bench::new();
+    bench.put(Cluster, "c", "1");
+    bench.resume(Cluster, &[], &[("c", "1")]);
+    bench.resume(Endpoints, &["c"], &[("c", "1")]);
+    assert_eq!(bench.settle(), ["cds", "eds c=empty"]);
+}
+
 #[test]
 fn a_missing_name_is_removed_though_the_proxy_has_a_version() {
     let mut bench = Bench::new();

@@ -1,0 +1,172 @@
+//! `portolan operator` as a process, and what it says of itself.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::BenchError;
+
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// See the module. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Operator {
+    child: Child,
+    admin: SocketAddr,
+    pub(super) xds: SocketAddr,
+    /// When it was started.
+    pub(super) started: Instant,
+    folder: TempDir,
+}
+
+/// Its metrics at one time.
+#[derive(Debug, Clone)]
+pub(super) struct Metrics(String);
+
+impl Operator {
+    /// Starts one on the API server that $KUBECONFIG names; on these processors only, if any are named.
+    pub(super) fn start(binary: &Path, namespace: &str, cpus: Option<&str>) -> Result<Self, BenchError> {
+        let start = |why: String| BenchError::Start { what: "portolan operator", why };
+        let folder = TempDir::with_prefix("portolan-bench-")?;
+        // Free a moment ago; held at the same time, so that they are two.
+        let free = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let [admin, xds] = free.each_ref().map(TcpListener::local_addr);
+        let (admin, xds) = (admin?, xds?);
+        drop(free);
+        let mut command = match cpus {
+            None => Command::new(binary),
+            Some(cpus) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", cpus]).arg(binary);
+                command
+            }
+        };
+        command
+            .args(["operator", "--namespace", namespace, "--name", "bench", "--peer-address", "127.0.0.1"])
+            .args(["--admin", &admin.to_string(), "--xds", &xds.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.path().join("log"))?);
+        let started = Instant::now();
+        let child = command.spawn().map_err(|error| start(format!("{}: {error}", binary.display())))?;
+        Ok(Self { child, admin, xds, started, folder })
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it is ready; gives when it was.
+    pub(super) async fn ready(&mut self) -> Result<Instant, BenchError> {
+        loop {
+            if let Some((200, _)) = self.ask("/readyz").await {
+                return Ok(Instant::now());
+            }
+            self.wait_more("it is ready").await?;
+        }
+    }
+
+    /// Waits until it leads: it writes statuses then.
+    pub(super) async fn leads(&mut self) -> Result<(), BenchError> {
+        loop {
+            let status = self.ask("/status").await.map(|(_, body)| body).unwrap_or_default();
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+            if status["leads"] == true {
+                return Ok(());
+            }
+            self.wait_more("it leads").await?;
+        }
+    }
+
+    async fn wait_more(&mut self, of: &str) -> Result<(), BenchError> {
+        if let Some(status) = self.child.try_wait()? {
+            let why = format!("{status}\n{}", self.log());
+            return Err(BenchError::Ended { what: "portolan operator", why });
+        }
+        if self.started.elapsed() > PATIENCE {
+            let of = format!("{of}; the end of the operator's log:\n{}", self.log());
+            return Err(BenchError::Late { of, seconds: PATIENCE.as_secs() });
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Ok(())
+    }
+
+    async fn ask(&self, path: &str) -> Option<(u16, String)> {
+        let client: Client<_, Empty<hyper::body::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let answer = client.get(format!("http://{}{path}", self.admin).parse().ok()?).await.ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.ok()?.to_bytes();
+        Some((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// Its metrics now.
+    pub(super) async fn metrics(&self) -> Result<Metrics, BenchError> {
+        let answer = self.ask("/metrics").await;
+        answer.map(|(_, text)| Metrics(text)).ok_or_else(|| BenchError::Ended {
+            what: "portolan operator",
+            why: format!("its metrics cannot be read\n{}", self.log()),
+        })
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Ends it in order, so that the next one gets the Lease at once.
+    pub(super) async fn stop(mut self) -> Result<(), BenchError> {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM).map_err(io::Error::from)?;
+        }
+        let until = Instant::now() + Duration::from_secs(30);
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > until {
+                let why = format!("does not end after SIGTERM\n{}", self.log());
+                return Err(BenchError::Ended { what: "portolan operator", why });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Metrics {
+    /// The sum of all series of this name that have this label value; with an empty value, of all.
+    pub(super) fn sum(&self, name: &str, label: &str) -> f64 {
+        let series = self.0.lines().filter_map(|line| line.rsplit_once(' '));
+        let wanted = series.filter(|(series, _)| {
+            series.split('{').next() == Some(name) && (label.is_empty() || series.contains(label))
+        });
+        wanted.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+    }
+
+    /// How many units were resolved so far.
+    pub(super) fn units(&self) -> f64 {
+        self.sum("portolan_resolve_units_total", "")
+    }
+
+    /// Seconds between responses and the proxies' answers so far.
+    pub(super) fn answering(&self) -> f64 {
+        self.sum("portolan_xds_sent_to_answer_seconds_sum", "")
+    }
+}

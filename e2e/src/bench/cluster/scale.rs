@@ -1,0 +1,276 @@
+//! Benchmarks among thousands of routes, each with a Service and an EndpointSlice of its own, in one namespace that is written
+//! once: B4 (churn), B2 (B1's probe under that churn), `endpoints`, `proxy` and B8 (cold start).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Bench, BenchError, Name,
+    api::{Kind, Writer},
+    cold,
+    objects::{self, GATEWAY, moved, remarked, route, route_name, service_name},
+    probe::Probe,
+    process,
+    propagation::{Followers, Times},
+    report::{Plot, Report, Series, between, count},
+    site::Site,
+    user::{Backend, User},
+};
+use crate::bench::figures::mib;
+
+/// Runs those of the benchmarks that are asked for.
+pub(super) async fn run(bench: &Bench, names: &[Name]) -> Result<Vec<Report>, BenchError> {
+    let routes = bench.sizes.scale;
+    let wants = |name: Name| names.contains(&name);
+    let mut site = Site::prepare(&bench.target, &bench.writer, "bench-scale", 1).await?;
+    let namespace = site.namespace.clone();
+    let backend = Backend::start().await?;
+    bench.writer.create_all((0..routes).map(|index| objects::service(&namespace, index))).await?;
+    let (ip, port) = (backend.address.ip(), backend.address.port());
+    let slices = (0..routes).map(|index| match index {
+        0 => objects::slice_of(&namespace, 0, ip, port),
+        _ => objects::slice(&namespace, index),
+    });
+    bench.writer.create_all(slices).await?;
+    let mut reports = Vec::new();
+    site.run().await?;
+    let mut of_routes = site.watch(Kind::Route).await?;
+    {
+        let all = (0..routes).map(|index| route(&namespace, GATEWAY, index, index, "first"));
+        let (cpu, probe) = (site.cpu()?, Arc::new(site.probe().await?));
+        bench.writer.create_all(all).await?;
+        site.settled(&mut of_routes, routes).await?;
+        let to_load = site.cpu()? - cpu;
+        if wants(Name::B4) {
+            reports.push(churn(bench, &site, &probe, to_load).await?);
+        }
+        if wants(Name::Endpoints) {
+            reports.push(endpoints(bench, &site, &probe).await?);
+        }
+        if wants(Name::B2) {
+            reports.push(under_churn(bench, &site, probe).await?);
+        }
+    }
+    if wants(Name::Proxy) && bench.envoy {
+        reports.push(proxy(bench, &site).await?);
+    }
+    if wants(Name::B8) && site.is_ours() {
+        reports.push(cold::run(bench, &mut site).await?);
+    }
+    site.end().await?;
+    Ok(reports)
+}
+
+/// Changes an endpoint every two seconds and a route every second, as gateway-api-bench's route scale does.
+struct Churn {
+    stop: CancellationToken,
+    changes: Arc<AtomicUsize>,
+    task: JoinHandle<Result<(), BenchError>>,
+}
+
+impl Churn {
+    /// Starts it; the probe expects each change, so that its size is known.
+    fn start(writer: &Writer, namespace: &str, routes: usize, probe: Option<Arc<Probe>>) -> Self {
+        let (stop, changes) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let (writer, namespace, until, counted) =
+            (writer.clone(), namespace.to_owned(), stop.clone(), Arc::clone(&changes));
+        let task = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(1));
+            for turn in 1.. {
+                if until.run_until_cancelled(tick.tick()).await.is_none() {
+                    break;
+                }
+                // All over the place, and never the first, which has a real backend.
+                let index = 1 + turn * 7919 % (routes - 1);
+                let marker = format!("churn-{turn}-of-{index}-end");
+                let expect = |text: &str| probe.as_ref().map_or(Ok(()), |probe| probe.expect(text));
+                expect(&marker)?;
+                writer
+                    .patch((Kind::Route, &namespace, &route_name(index)), &remarked(index, &marker))
+                    .await?;
+                counted.fetch_add(1, Ordering::Relaxed);
+                if turn % 2 == 0 {
+                    let second = format!("10.250.{}.{}", turn / 250 % 250, 1 + turn % 250);
+                    expect(&second)?;
+                    let of = (Kind::Slice, namespace.as_str(), &*service_name(index));
+                    writer.patch(of, &moved(index, &second)).await?;
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(())
+        });
+        Self { stop, changes, task }
+    }
+
+    /// Ends it; gives how many changes there were.
+    async fn end(self) -> Result<usize, BenchError> {
+        self.stop.cancel();
+        match self.task.await {
+            Ok(done) => done.map(|()| self.changes.load(Ordering::Relaxed)),
+            Err(error) => Err(BenchError::Ended { what: "the churn", why: error.to_string() }),
+        }
+    }
+}
+
+/// B4.
+async fn churn(bench: &Bench, site: &Site, probe: &Arc<Probe>, to_load: f64) -> Result<Report, BenchError> {
+    let (routes, span) = (bench.sizes.scale, bench.sizes.churn);
+    let mut report = Report::new("B4", "many routes, Services and EndpointSlices, then churn");
+    report.input("routes", routes);
+    report.input("seconds", span.as_secs());
+    report.figure("cpu_seconds_to_load", to_load);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    if let Some(memory) = site.memory()? {
+        report.figure("resident_before_churn_mib", mib(memory.resident));
+    }
+    let units = site.metrics().await?.map(|metrics| metrics.units());
+    let (cpu, start, before) = (site.cpu()?, Instant::now(), probe.traffic());
+    let churn = Churn::start(&bench.writer, &site.namespace, routes, Some(Arc::clone(probe)));
+    let mut resident = Vec::new();
+    while start.elapsed() < span {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if let Some(memory) = site.memory()? {
+            resident.push((start.elapsed().as_secs_f64(), mib(memory.resident)));
+        }
+    }
+    let changes = churn.end().await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (spent, seconds) = (site.cpu()? - cpu, start.elapsed().as_secs_f64());
+    let traffic = probe.traffic().since(&before);
+    report.input("changes", changes);
+    report.figure("cores", spent / seconds);
+    report.figure("cpu_ms_per_change", spent * 1e3 / count(changes));
+    report.figure("bytes_per_change", count(traffic.bytes) / count(changes));
+    report.figure("changed_bytes_per_change", count(traffic.changed) / count(changes));
+    let ratio = count(traffic.bytes) / count(traffic.changed);
+    report.figure("bytes_over_changed_bytes", ratio);
+    report.note("resources", serde_json::json!(traffic.resources));
+    if let (Some(before), Some(metrics)) = (units, site.metrics().await?) {
+        report.figure("units_per_change", (metrics.units() - before) / count(changes));
+    }
+    if let Some(memory) = site.memory()? {
+        report.figure("resident_mib", mib(memory.resident));
+        report.figure("peak_mib", mib(memory.peak));
+        report.bar("resident after churn, MiB", 150.0, mib(memory.resident));
+    }
+    report.bar("cores under churn", 0.02, spent / seconds);
+    report.bar("bytes sent over bytes of the changed resources", 1.1, ratio);
+    report.plot = Some(Plot {
+        x: "seconds of churn",
+        y: "resident MiB",
+        series: vec![Series::line("control plane", resident)],
+    });
+    Ok(report)
+}
+
+/// `endpoints`: from the event of an EndpointSlice to the probe.
+async fn endpoints(bench: &Bench, site: &Site, probe: &Probe) -> Result<Report, BenchError> {
+    let (routes, turns) = (bench.sizes.scale, bench.sizes.turns);
+    let mut report = Report::new("endpoints", "an EndpointSlice changes");
+    report.input("routes", routes);
+    report.input("changes", turns);
+    let mut slices = site.watch(Kind::Slice).await?;
+    let name = service_name(routes / 2);
+    slices.until("the slices are known", Duration::from_mins(1), |all| all.get(&name).map(drop)).await?;
+    let (before, cpu, mut times) = (probe.traffic(), site.cpu()?, Vec::new());
+    for turn in 0..turns {
+        let index = 1 + turn * 7919 % (routes - 1);
+        let (name, second) = (service_name(index), format!("10.251.{}.{}", turn / 250, 1 + turn % 250));
+        probe.expect(&second)?;
+        let of = (Kind::Slice, site.namespace.as_str(), &*name);
+        let written = site.writer.patch(of, &moved(index, &second)).await?;
+        let (t2, t1) = (probe.came(&second).await?, slices.seen(&name, &written.version).await?);
+        times.push(between(t1, t2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let traffic = probe.traffic().since(&before);
+    let (_, p99) = report.times("t2_t1", &times);
+    report.figure("cpu_ms_per_change", (site.cpu()? - cpu) * 1e3 / count(turns));
+    report.figure("bytes_per_change", count(traffic.bytes) / count(turns));
+    report.bar(format!("EndpointSlice event to probe p99, {routes} routes, ms"), 20.0, p99);
+    report.plot = Some(Plot {
+        x: "change",
+        y: "ms",
+        series: vec![Series::cloud(
+            "t2−t1",
+            times.into_iter().enumerate().map(|(at, ms)| (count(at), ms)).collect(),
+        )],
+    });
+    Ok(report)
+}
+
+/// B2.
+async fn under_churn(bench: &Bench, site: &Site, probe: Arc<Probe>) -> Result<Report, BenchError> {
+    let (routes, turns) = (bench.sizes.scale, bench.sizes.turns);
+    let mut report = Report::new("B2", "route probe, at rest and under churn");
+    report.input("routes", routes);
+    report.input("probes", turns);
+    let envoy = if bench.envoy { Some((site.envoy().await?, User::new(site.port))) } else { None };
+    let mut followers = Followers { probe, routes: site.watch(Kind::Route).await?, envoy };
+    let mut at_rest = Times::default();
+    followers.follow(site, routes, 0, &mut Times::default()).await?;
+    let cpu = site.cpu()?;
+    for turn in 0..turns {
+        followers.follow(site, routes + 1 + turn, 0, &mut at_rest).await?;
+    }
+    // The statuses of the last ones.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    report.figure("at_rest_cpu_ms_per_route", (site.cpu()? - cpu) * 1e3 / count(turns));
+    let churn = Churn::start(&bench.writer, &site.namespace, routes, None);
+    let mut churned = Times::default();
+    for turn in 0..turns {
+        followers.follow(site, routes + 1 + turns + turn, 0, &mut churned).await?;
+    }
+    let changes = churn.end().await?;
+    report.input("changes_meanwhile", changes);
+    let (p50, p99) = report.times("t2_t1", &churned.t2_t1);
+    let (rest_p50, rest_p99) = report.times("at_rest_t2_t1", &at_rest.t2_t1);
+    report.bar("t2-t1 p50 under churn, ms", 10.0, p50);
+    report.bar("t2-t1 p99 under churn, ms", 50.0, p99);
+    report.bar("p50 under churn over p50 at rest", 2.0, p50 / rest_p50);
+    report.bar("p99 under churn over p99 at rest", 2.0, p99 / rest_p99);
+    if let Some((_, user)) = &followers.envoy {
+        report.times("t4_t0", &churned.t4_t0);
+        report.times("at_rest_t4_t0", &at_rest.t4_t0);
+        report.bar("answers other than 200 and 404", 0.0, count(user.wrong));
+    }
+    let cloud = |name: &str, times: &[f64]| {
+        Series::cloud(name, times.iter().enumerate().map(|(at, ms)| (count(at), *ms)).collect())
+    };
+    let series = vec![cloud("t2−t1 at rest", &at_rest.t2_t1), cloud("t2−t1 under churn", &churned.t2_t1)];
+    report.plot = Some(Plot { x: "probe", y: "ms", series });
+    let names = (routes..=routes + 2 * turns).map(route_name).collect::<Vec<_>>();
+    bench.writer.delete_many(Kind::Route, &site.namespace, names.into_iter()).await?;
+    Ok(report)
+}
+
+/// `proxy`: what one Envoy keeps.
+async fn proxy(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
+    let routes = bench.sizes.scale;
+    let mut report = Report::new("proxy", "what one real Envoy keeps");
+    report.input("routes", routes);
+    let (mut envoy, mut user) = (site.envoy().await?, User::new(site.port));
+    let start = Instant::now();
+    bench.writer.patch((Kind::Route, &site.namespace, &route_name(0)), &remarked(0, "proxied")).await?;
+    user.served(&objects::hostname(0), "proxied").await?;
+    report.figure("started_to_first_200_s", start.elapsed().as_secs_f64());
+    let (series, clusters) = (envoy.series().await?, envoy.clusters().await?);
+    report.figure("series", count(series));
+    report.figure("clusters", count(clusters));
+    report.figure("resident_mib", mib(process::memory(envoy.pid())?.resident));
+    report.figure(
+        "resident_kib_per_route",
+        mib(process::memory(envoy.pid())?.resident) * 1024.0 / count(routes),
+    );
+    report.bar("Prometheus series of one proxy", 2_000.0, count(series));
+    report.bar("clusters per backend", 1.0, count(clusters) / count(routes));
+    Ok(report)
+}
