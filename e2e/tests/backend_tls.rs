@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::{Duration, Instant};
-
 use portolan_e2e::echo::cert::{Authority, Pair};
 use portolan_e2e::rig::manifest::{echo, gateway, http_gateway, join, route, secret};
-use portolan_e2e::rig::{Answer, Ask, DEADLINE, Shared, Target, World, grpc, table};
+use portolan_e2e::rig::{Answer, Ask, Shared, Target, World, grpc, table, until};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -313,12 +311,4 @@ async fn policies_say_how_they_stand_on_each_gateway() {
     }
     let resolved = status.condition("Gateway/default/certified", "ResolvedRefs").unwrap();
     assert!(resolved.is_true(), "{resolved:?}");
-}
-
-async fn until(what: &str, reached: impl AsyncFn() -> bool) {
-    let started = Instant::now();
-    while !reached().await {
-        assert!(started.elapsed() < DEADLINE, "not reached within {DEADLINE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

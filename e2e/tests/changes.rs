@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use portolan_e2e::echo::cert::Authority;
 use portolan_e2e::rig::manifest::{gateway, http_gateway, join, route, secret, service};
-use portolan_e2e::rig::{Answer, Ask, DEADLINE, Lane, Load, Shared, Target, World, table, websocket};
+use portolan_e2e::rig::{Answer, Ask, DEADLINE, Lane, Load, Shared, Target, World, table, until, websocket};
 
 static WORLD: Shared = Shared::new();
 
@@ -236,12 +236,13 @@ async fn listeners_added_and_removed() {
         world.edit("web.yaml", &gateway("web", &format!("{STEADY}, {added}"))).await;
         let new = world.http("web", 8080).await;
         let chain = Target::https(https.address(), "other.example");
+        let other = Ask::get("other.example", "/");
         for target in [&new, &http, &chain] {
-            table(target, [(Ask::get("other.example", "/"), "green")]).await;
+            let served = async || target.try_ask(&other).await.is_ok_and(|answer| answer.short() == "green");
+            until("a listener that was added serves", served).await;
         }
         world.edit("web.yaml", &gateway("web", STEADY)).await;
-        let gone = chain.try_ask(&Ask::get("other.example", "/")).await;
-        assert!(gone.is_err(), "a listener that was removed still serves: {}", gone.unwrap());
+        until("a listener that was removed is gone", async || chain.try_ask(&other).await.is_err()).await;
         for load in &loads {
             load.more(30).await;
         }

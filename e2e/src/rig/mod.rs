@@ -24,6 +24,7 @@ pub mod status;
 pub mod stream;
 pub mod table;
 mod tls;
+pub mod wait;
 pub mod websocket;
 pub mod world;
 
@@ -35,4 +36,5 @@ pub use shared::Shared;
 pub use status::{Condition, Status};
 pub use stream::{Session, Stream};
 pub use table::table;
+pub use wait::until;
 pub use world::{DEADLINE, Plan, World};
