@@ -160,6 +160,11 @@ async fn proxy(
     client
 }
 
+fn table_has(view: &View, text: &str) -> bool {
+    let tables = view.get(&ResourceType::VirtualHost).into_iter().flat_map(BTreeMap::values);
+    tables.flat_map(|held| held.body.windows(text.len())).any(|part| part == text.as_bytes())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_writes_what_a_proxy_of_the_follower_made_of_it() {
     let (_turn, server) = (Turn::take().await, ApiServer::shared().await);
@@ -187,10 +192,6 @@ async fn the_leader_writes_what_a_proxy_of_the_follower_made_of_it() {
     let rejected = has(&objects, &namespace, "HTTPRoute", "bad", "Invalid").await;
     assert!(rejected["message"].as_str().unwrap().contains("cannot use /poison"), "{rejected}");
     has(&objects, &namespace, "HTTPRoute", "good", "Programmed").await;
-    let table_has = |view: &View, text: &str| {
-        let tables = view.get(&ResourceType::VirtualHost).into_iter().flat_map(BTreeMap::values);
-        tables.flat_map(|held| held.body.windows(text.len())).any(|part| part == text.as_bytes())
-    };
     envoy.wait_for(LIMIT, |view| table_has(view, "/other")).await.unwrap();
 
     // The follower dies, its proxy goes to the leader: nothing is taken back, and nothing is sent that it has.
@@ -212,4 +213,46 @@ async fn the_leader_writes_what_a_proxy_of_the_follower_made_of_it() {
         assert_eq!(programmed(&route.await.unwrap())["status"], "True", "{name}");
     }
     objects.clear(&namespace).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_rejected_is_known_after_all_replicas_were_killed() {
+    let (_turn, server) = (Turn::take().await, ApiServer::shared().await);
+    let objects = server.objects().await;
+    let namespace = objects.namespace("memory").await;
+    objects.apply(&[web(&namespace), route(&namespace, "r", "/one")].concat()).await;
+    let replica = Replica::ready(&server.configuration(), &namespace, "a").await;
+    replica.comes_to_lead().await;
+    fleet_serves(&objects, &namespace).await;
+    let authorities = objects.authorities(&namespace).await;
+    let envoy = proxy(&authorities, &namespace, replica.xds(), "/poison", View::new()).await;
+    objects.apply(&route(&namespace, "bad", "/poison")).await;
+    has(&objects, &namespace, "HTTPRoute", "bad", "Invalid").await;
+    let secret = ("v1", "Secret", namespace.as_str(), "portolan-rejections");
+    let kept = async || objects.get(secret).await;
+    until("what was rejected is kept", kept, |secret| secret.as_ref().is_some_and(holds_something)).await;
+    replica.signal(Signal::KILL);
+    drop((envoy, replica));
+
+    // A proxy that knows nothing either: it is never sent what nobody asked it about.
+    let replica = Replica::ready(&server.configuration(), &namespace, "b").await;
+    replica.comes_to_lead().await;
+    let mut envoy = proxy(&authorities, &namespace, replica.xds(), "nothing at all", View::new()).await;
+    envoy.wait_for(LIMIT, |view| table_has(view, "/one")).await.unwrap();
+    objects.apply(&route(&namespace, "later", "/later")).await;
+    envoy.wait_for(LIMIT, |view| table_has(view, "/later")).await.unwrap();
+    assert!(!table_has(&envoy.view(), "/poison"), "it was tried again");
+    let rejected = has(&objects, &namespace, "HTTPRoute", "bad", "Invalid").await;
+    assert!(rejected["message"].as_str().unwrap().contains("cannot use /poison"), "{rejected}");
+
+    // Once it is right it is served, and nothing is kept of it.
+    objects.apply(&route(&namespace, "bad", "/right")).await;
+    envoy.wait_for(LIMIT, |view| table_has(view, "/right")).await.unwrap();
+    has(&objects, &namespace, "HTTPRoute", "bad", "Programmed").await;
+    until("nothing is kept any more", kept, |secret| !secret.as_ref().is_some_and(holds_something)).await;
+    objects.clear(&namespace).await;
+}
+
+fn holds_something(secret: &Value) -> bool {
+    secret["data"].as_object().is_some_and(|data| !data.is_empty())
 }

@@ -49,7 +49,7 @@ require() {
 }
 
 _apt_install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends "$@"
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet --no-install-recommends "$@"
 }
 
 # until_ok SECONDS COMMAND… : repeats the command until it succeeds; fails when the time is over.

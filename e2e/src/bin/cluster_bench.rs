@@ -40,6 +40,9 @@ struct Cli {
     /// The `portolan` binary.
     #[arg(long, value_name = "PATH", required_unless_present = "xds")]
     portolan: Option<PathBuf>,
+    /// The same binary with fail points (`portolan-held`): endpoints are measured while resolving is held, too.
+    #[arg(long, value_name = "PATH", conflicts_with = "xds")]
+    held: Option<PathBuf>,
     /// Let the operator use these processors only (`taskset --cpu-list`).
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
@@ -92,6 +95,7 @@ impl Cli {
             soak: self.soak,
             envoy: !self.no_envoy,
             instructions: self.instructions,
+            held: self.held,
             record: self.record,
         })
     }

@@ -6,6 +6,7 @@
 
 mod fleets;
 mod provisioning;
+mod rejections;
 mod releases;
 mod surroundings;
 mod waiting;
@@ -23,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     provisioning::{Known, Provisioning},
+    rejections::Memory,
     surroundings::OperatorSurroundings,
 };
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
     leader::{Candidate, Elector, Leadership},
     metrics::Metrics,
     peers::{Connections, Door, Line},
-    runtime::{self, Dirty, Handle, KeepNothing},
+    runtime::{self, Dirty, Handle},
     source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect_to},
     status::Writer,
 };
@@ -157,7 +159,8 @@ impl Operator {
         let (keeper, listener) = waiting::open(&client, server, &options, listener).await?;
         let metrics = Arc::new(Metrics::default());
         let environment = releases::environment(&Releases::new());
-        let (handle, core) = runtime::start(Arc::clone(&metrics), Box::new(KeepNothing), environment)
+        let (memory, kept) = Memory::open(&client, &options.namespace).await;
+        let (handle, core) = runtime::start(Arc::clone(&metrics), Box::new(kept), environment)
             .map_err(|source| OperatorError::System { what: "a thread", source })?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
 
@@ -224,6 +227,8 @@ impl Operator {
             }
         });
         writing.tasks.spawn(writer.run(dirty, writing.stop.clone()));
+        let memory = memory.run(handle.clone(), leadership.clone(), source.synced.clone());
+        writing.tasks.spawn(until(writing.stop.clone(), memory));
 
         let door = Door::new(handle.clone(), leadership.clone(), Arc::clone(&connections), shutdown.clone());
         let server =

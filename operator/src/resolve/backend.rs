@@ -167,41 +167,81 @@ pub(super) fn cluster(id: &ClusterId) -> Cluster {
     }
 }
 
+/// Addresses with their zones.
+type Addresses = BTreeSet<(SocketAddr, Option<Arc<str>>)>;
+
+/// Where a cluster's addresses come from: all that it takes to follow them without resolving anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSource {
+    namespace: Arc<str>,
+    service: Arc<str>,
+    /// The name that slices know the port by.
+    port: Arc<str>,
+    provenance: Provenance,
+}
+
+impl EndpointSource {
+    fn of(view: &View<'_>, state: &State, of: &BackendPort) -> Option<Self> {
+        let key = ObjectKey::new(Kind::Service, of.namespace.clone(), of.service.clone());
+        let service = view.service(&key)?;
+        let port = service.port(of.port, of.transport)?.name.clone();
+        view.record(Read::Environment);
+        let provenance = state.environment.provenance;
+        Some(Self { namespace: of.namespace.clone(), service: of.service.clone(), port, provenance })
+    }
+
+    /// The ready addresses with their zones: those of every slice that has the port's name. Tells whether any slice has it.
+    fn addresses(&self, view: &View<'_>) -> (Addresses, bool) {
+        let slices = view.slices_of(&self.namespace, &self.service);
+        let (mut addresses, mut known) = (Addresses::new(), slices.is_empty());
+        for slice in slices {
+            for (_, number) in slice.ports.iter().filter(|(name, _)| *name == self.port) {
+                known = true;
+                let ready = slice.ready.iter().filter(|(address, _)| allowed(*address, self.provenance));
+                addresses
+                    .extend(ready.map(|(address, zone)| (SocketAddr::new(*address, *number), zone.clone())));
+            }
+        }
+        (addresses, known)
+    }
+
+    /// The assignment that these slices make; none where there are slices and none knows the port by its name: they are of
+    /// another version of the Service.
+    pub fn endpoints(&self, slices: &View<'_>) -> Option<Endpoints> {
+        let (addresses, known) = self.addresses(slices);
+        known.then(|| assignment(addresses))
+    }
+}
+
+/// A cluster's addresses, and where they come from; from nowhere where its Service has no such port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointsOut {
+    pub(super) endpoints: Arc<Endpoints>,
+    pub(super) source: Option<EndpointSource>,
+}
+
 /// Resolves [`super::Unit::Endpoints`].
-pub(super) fn endpoints(view: &View<'_>, state: &State, id: &ClusterId) -> Endpoints {
+pub(super) fn endpoints(view: &View<'_>, state: &State, id: &ClusterId) -> EndpointsOut {
     let port = BackendPort {
         namespace: id.namespace.clone(),
         service: id.service.clone(),
         port: id.port,
         transport: Transport::Tcp,
     };
-    let endpoints = addresses(view, state, &port).into_iter();
+    let source = EndpointSource::of(view, state, &port);
+    let addresses = source.as_ref().map(|source| source.addresses(view).0).unwrap_or_default();
+    EndpointsOut { endpoints: Arc::new(assignment(addresses)), source }
+}
+
+fn assignment(addresses: Addresses) -> Endpoints {
+    let endpoints = addresses.into_iter();
     let endpoints = endpoints.map(|(address, zone)| Endpoint { address, zone, weight: 1, socket: None });
     Endpoints { endpoints: endpoints.collect(), nowhere: 0 }
 }
 
-/// The ready addresses of a Service's port, with their zones: those of every slice that has the port's name.
-pub(super) fn addresses(
-    view: &View<'_>,
-    state: &State,
-    of: &BackendPort,
-) -> BTreeSet<(SocketAddr, Option<Arc<str>>)> {
-    let key = ObjectKey::new(Kind::Service, of.namespace.clone(), of.service.clone());
-    let service = view.service(&key);
-    let Some(port) = service.as_ref().and_then(|service| service.port(of.port, of.transport)) else {
-        return BTreeSet::new();
-    };
-    view.record(Read::Environment);
-    let provenance = state.environment.provenance;
-    let mut addresses = BTreeSet::new();
-    for slice in view.slices_of(&of.namespace, &of.service) {
-        for (_, number) in slice.ports.iter().filter(|(name, _)| *name == port.name) {
-            for (address, zone) in slice.ready.iter().filter(|(address, _)| allowed(*address, provenance)) {
-                addresses.insert((SocketAddr::new(*address, *number), zone.clone()));
-            }
-        }
-    }
-    addresses
+/// The ready addresses of a Service's port, with their zones.
+pub(super) fn addresses(view: &View<'_>, state: &State, of: &BackendPort) -> Addresses {
+    EndpointSource::of(view, state, of).map(|source| source.addresses(view).0).unwrap_or_default()
 }
 
 /// Whether a proxy may connect to an address. Link-local addresses reach the node's metadata services and are refused

@@ -8,7 +8,7 @@ use std::{
 use portolan_xds::ir::{Cluster, ClusterName, Transport, UpstreamTls, VirtualHostKey};
 
 use super::{
-    ClusterId, Fault, Output, PreRoutingOut, Resolved, Slot, Unit, attach,
+    ClusterId, Fault, Followed, Output, PreRoutingOut, Resolved, Slot, Unit, attach,
     engine::State,
     policy,
     slot::{Member, Members},
@@ -379,9 +379,11 @@ impl Effects {
         let mut unused = Vec::new();
         for (gateway, id) in ended {
             let name: ClusterName = id.name();
-            let delta = resolved.deltas.entry(gateway).or_default();
+            let delta = resolved.deltas.entry(gateway.clone()).or_default();
             delta.clusters.insert(name.clone(), None);
             delta.endpoints.insert(name, None);
+            let followed = Followed { cluster: id.clone(), source: None };
+            resolved.followed.entry(gateway).or_default().push(followed);
             if !self.users.contains_key(&id) {
                 unused.push(id);
             }
@@ -476,7 +478,11 @@ fn send(state: &State, gateway: &ObjectKey, id: &ClusterId, unit: &Unit, resolve
         Some(Output::Cluster(cluster)) => {
             delta.clusters.insert(id.name(), Some(with_client(state, gateway, cluster)));
         }
-        Some(Output::Endpoints(endpoints)) => _ = delta.endpoints.insert(id.name(), Some(endpoints.clone())),
+        Some(Output::Endpoints(out)) => {
+            delta.endpoints.insert(id.name(), Some(out.endpoints.clone()));
+            let followed = Followed { cluster: id.clone(), source: out.source.clone() };
+            resolved.followed.entry(gateway.clone()).or_default().push(followed);
+        }
         _ => {}
     }
 }

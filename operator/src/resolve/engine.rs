@@ -9,10 +9,10 @@ use std::{
 use portolan_xds::ir::Delta;
 
 use super::{
-    ClassOut, FleetPlan, FrontendOut, ListenersOut, Output, Placement, PolicyOut, PreRoutingOut, RouteOut,
-    TlsOut, Unit, attach, backend, chains, class, dependencies::Dependencies, effects::Effects,
-    environment::Environment, fleet, frontend, host, listeners, policy, pre_routing, route, slot::Slots,
-    stream, tls,
+    ClassOut, ClusterId, EndpointSource, FleetPlan, FrontendOut, ListenersOut, Output, Placement, PolicyOut,
+    PreRoutingOut, RouteOut, TlsOut, Unit, attach, backend, chains, class, dependencies::Dependencies,
+    effects::Effects, environment::Environment, fleet, frontend, host, listeners, policy, pre_routing, route,
+    slot::Slots, stream, tls,
 };
 use crate::{
     model::{Kind, Object, ObjectKey},
@@ -68,11 +68,22 @@ impl State {
     }
 }
 
+/// What a cluster's addresses follow from now on; nothing for one that is gone.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Where they come from.
+    pub source: Option<EndpointSource>,
+}
+
 /// What a batch of changes led to.
 #[derive(Debug, Default)]
 pub struct Resolved {
     /// What each Gateway's Envoys must be told.
     pub deltas: BTreeMap<ObjectKey, Delta>,
+    /// What the clusters among that follow, the last word last.
+    pub followed: BTreeMap<ObjectKey, Vec<Followed>>,
     /// Objects whose report may have changed.
     pub reports: BTreeSet<ObjectKey>,
     /// Gateways whose fleet plan changed, came or went.

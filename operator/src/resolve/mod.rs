@@ -39,10 +39,10 @@ mod unit;
 mod uses;
 
 pub use attach::{AttachOut, ParentOutcome};
-pub use backend::{BackendPort, BackendTarget, ClusterId};
+pub use backend::{BackendPort, BackendTarget, ClusterId, EndpointSource, EndpointsOut};
 pub use chains::ChainsOut;
 pub use class::ClassOut;
-pub use engine::{Engine, Resolved};
+pub use engine::{Engine, Followed, Resolved};
 pub use environment::{Bundle, Channel, Environment, Provenance};
 pub use fault::Fault;
 pub use fleet::FleetPlan;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portolan_xds::ir::{self, VirtualHostKey};
 
 use super::{
-    AttachOut, ChainsOut, ClassOut, ClusterId, FleetPlan, FrontendOut, ListenersOut, PolicyOut,
+    AttachOut, ChainsOut, ClassOut, ClusterId, EndpointsOut, FleetPlan, FrontendOut, ListenersOut, PolicyOut,
     PreRoutingOut, RouteOut, StreamKey, StreamOut, TlsOut, host::HostOut,
 };
 use crate::model::ObjectKey;
@@ -76,5 +76,5 @@ pub enum Output {
     /// Of [`Unit::Cluster`].
     Cluster(Arc<ir::Cluster>),
     /// Of [`Unit::Endpoints`].
-    Endpoints(Arc<ir::Endpoints>),
+    Endpoints(Arc<EndpointsOut>),
 }

@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use portolan_xds::{
     GatewayKey,
-    ads::{Event, SharedStore, StreamId},
+    ads::{Event, StreamId},
     ir::{Delta, Origin},
     program::{Frozen, Program, ResourceKey},
     store::{ResourceType, Seq},
@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use self::peers::Teller;
-use super::{Dirty, Hub, Input, Keep, Outlets, Standing, pairs, progress::Progress};
+use super::{Dirty, Hub, Input, Keep, Lane, Outlets, Standing, lane::Shared, pairs, progress::Progress};
 use crate::{
     metrics::Metrics,
     model::{Kind, Object, ObjectKey},
@@ -41,8 +41,7 @@ const A_DAY: u64 = 24 * 60 * 60;
 /// One Gateway's program and who acknowledged what of it.
 #[derive(Debug)]
 struct Served {
-    program: Program,
-    store: Arc<SharedStore>,
+    shared: Arc<Shared>,
     progress: Progress,
     /// Objects that Envoy rejects, with its words; made from the program after each of its changes.
     rejected: BTreeMap<ObjectKey, String>,
@@ -59,6 +58,7 @@ struct Served {
 #[derive(Debug)]
 pub struct Core {
     hub: Arc<Hub>,
+    lane: Arc<Lane>,
     engine: Engine,
     served: BTreeMap<ObjectKey, Served>,
     problems: Vec<Problem>,
@@ -79,6 +79,7 @@ pub struct Core {
 impl Core {
     pub(super) fn new(
         hub: Arc<Hub>,
+        lane: Arc<Lane>,
         outlets: Outlets,
         metrics: Arc<Metrics>,
         keep: Box<dyn Keep>,
@@ -88,6 +89,7 @@ impl Core {
         engine.set_time(Timestamp::now().as_second());
         Self {
             hub,
+            lane,
             engine,
             served: BTreeMap::new(),
             problems: Vec::new(),
@@ -172,6 +174,8 @@ impl Core {
         let classes = self.classes_of(&batch);
         let count = batch.changes.len();
         pairs::remember(&mut batch.changes, self.engine.world());
+        #[cfg(feature = "fail-points")]
+        super::fail_point::hold_resolving();
         let resolved = self.engine.apply(batch.changes);
         self.metrics.on_resolved(count, resolved.units_run, started.elapsed());
         self.follow(resolved, batch.seen);
@@ -196,7 +200,7 @@ impl Core {
     /// of the change.
     fn follow(&mut self, resolved: Resolved, seen: Instant) {
         let started = Instant::now();
-        let mut reports = resolved.reports;
+        let (mut reports, mut followed) = (resolved.reports, resolved.followed);
         for (gateway, delta) in resolved.deltas {
             if !self.served.contains_key(&gateway) {
                 self.serve(&gateway);
@@ -206,10 +210,15 @@ impl Core {
             whole.merge(delta);
             let mut delta = whole;
             if !self.engine.is_served(&gateway) {
-                served.held_back = served.program.hold_back_datagrams(&mut delta);
+                served.held_back = served.shared.lock().program.hold_back_datagrams(&mut delta);
             }
             let mirrors = self.mirrors.get_mut(&gateway);
-            reports.extend(served.edit(mirrors, |program, store| program.apply(delta, store, seen)));
+            let (lane, shared) = (&self.lane, Arc::clone(&served.shared));
+            let followed = followed.remove(&gateway).unwrap_or_default();
+            reports.extend(served.edit(mirrors, |program, store| {
+                lane.follow(&gateway, &shared, followed, &mut delta);
+                program.apply(delta, store, seen)
+            }));
             reports.extend(served.review(&self.engine, &gateway));
             self.remember(&gateway);
         }
@@ -225,11 +234,10 @@ impl Core {
         let key = GatewayKey::new(gateway.namespace.clone(), gateway.name.clone());
         let mut program = Program::new(key.clone());
         program.restore(self.keep.load(&key));
-        let store = Arc::new(SharedStore::default());
-        self.hub.add(key, Arc::clone(&store));
+        let shared = Arc::new(Shared::new(program));
+        self.hub.add(key, Arc::clone(&shared.store));
         let served = Served {
-            program,
-            store,
+            shared,
             progress: Progress::default(),
             rejected: BTreeMap::new(),
             own: None,
@@ -279,12 +287,12 @@ impl Core {
             let seconds = at.saturating_sub(Timestamp::now().as_second()).max(0);
             Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap_or_default().min(A_DAY))
         });
-        self.served.values().filter_map(|served| served.program.deadline()).chain(expiry).min()
+        self.served.values().filter_map(Served::deadline).chain(expiry).min()
     }
 
     fn tick(&mut self, now: Instant) {
         let mut reports = self.engine.set_time(Timestamp::now().as_second()).reports;
-        let is_due = |served: &Served| served.program.deadline().is_some_and(|at| at <= now);
+        let is_due = |served: &Served| served.deadline().is_some_and(|at| at <= now);
         let due = self.served.iter().filter(|(_, served)| is_due(served));
         let due: Vec<ObjectKey> = due.map(|(gateway, _)| gateway.clone()).collect();
         for gateway in due {
@@ -305,6 +313,7 @@ impl Core {
         if self.served.remove(gateway).is_some() {
             let key = GatewayKey::new(gateway.namespace.clone(), gateway.name.clone());
             self.hub.remove(&key);
+            self.lane.forget(gateway);
             self.keep.keep(&key, &[]);
             self.outlets.verdicts.send_if_modified(|all| all.remove(&key).is_some());
             if let Some(mirrors) = self.mirrors.get_mut(gateway) {
@@ -394,12 +403,12 @@ impl Core {
         gateway: &ObjectKey,
     ) -> Option<Result<Value, portolan_xds::program::RenderError>> {
         let served = self.served.get(gateway)?;
-        Some(served.store.read(portolan_xds::program::render))
+        Some(served.shared.store.read(portolan_xds::program::render))
     }
 
     /// What a Gateway's proxies should do, as IR; `None` where there is no such Gateway.
     pub fn pieces(&self, gateway: &ObjectKey) -> Option<Value> {
-        Some(self.served.get(gateway)?.program.pieces())
+        Some(self.served.get(gateway)?.shared.lock().program.pieces())
     }
 
     /// The Gateways that have a program.
@@ -420,11 +429,17 @@ impl Core {
 }
 
 impl Served {
+    /// When its program has something to do by itself.
+    fn deadline(&self) -> Option<Instant> {
+        self.shared.lock().program.deadline()
+    }
+
     /// Looks at what the program rejects now. Returns the objects for which that changed.
     fn review(&mut self, engine: &Engine, gateway: &ObjectKey) -> BTreeSet<ObjectKey> {
         let mut rejected: BTreeMap<ObjectKey, String> = BTreeMap::new();
         let mut own = None;
-        for rejection in self.program.rejections() {
+        let running = self.shared.lock();
+        for rejection in running.program.rejections() {
             match rejection.origin.to_string().parse::<ObjectKey>() {
                 Ok(key) if key.kind.is_route() || key.kind == Kind::Gateway => {
                     rejected.insert(key, rejection.message.to_string());
@@ -440,10 +455,11 @@ impl Served {
             }
         }
         let elsewhere = self.elsewhere.iter().map(|(resource, message)| (resource, message));
-        let listeners = elsewhere.chain(self.program.unattributed());
+        let listeners = elsewhere.chain(running.program.unattributed());
         for (resource, message) in listeners.filter(|(resource, _)| resource.kind == ResourceType::Listener) {
             own = Some(format!("{resource}: {message}"));
         }
+        drop(running);
         let mut changed: BTreeSet<ObjectKey> = rejected
             .iter()
             .filter(|(key, message)| self.rejected.get(*key) != Some(*message))
@@ -462,9 +478,10 @@ impl Served {
 
     /// Keeps what is put back, if that changed.
     fn remember(&mut self, keep: &dyn Keep) {
-        let frozen = self.program.frozen();
+        let running = self.shared.lock();
+        let frozen = running.program.frozen();
         if frozen != self.kept {
-            keep.keep(self.program.gateway(), &frozen);
+            keep.keep(running.program.gateway(), &frozen);
             self.kept = frozen;
         }
     }
@@ -483,7 +500,7 @@ impl Served {
         if let Some(message) = self.own.as_ref().filter(|_| itself) {
             return (Programmed::Rejected(message.clone()), None);
         }
-        let seq = self.program.origin_seq(&Origin::new(object.to_string()));
+        let seq = self.shared.lock().program.origin_seq(&Origin::new(object.to_string()));
         let Some(seq) = seq else {
             // A route without content of its own is in force as soon as anything is; a Gateway needs its listeners.
             return match self.progress.settled() {

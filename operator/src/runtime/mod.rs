@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! source ── Changes ──►┐                    ┌──► stores ──► ADS streams
-//! fleet ─── Placed ───►├─ core (one thread) ┤
-//! streams ─ Proxy ────►┘                    └──► wanted ports, standing, put-back content to keep
+//! fleet ─── Placed ───►├─ core (one thread) ┤      ▲
+//! streams ─ Proxy ────►┘                    ├──► wanted ports, standing, put-back content to keep
+//! source ── EndpointSlices ──► lane ────────┴──────┘
 //! ```
 //!
 //! It is the same in a cluster and on a laptop: only what feeds it and what binds its ports differ. It promises:
@@ -14,16 +15,22 @@
 
 mod core;
 mod dirty;
+#[cfg(feature = "fail-points")]
+mod fail_point;
 mod hub;
 mod keep;
+mod lane;
 mod pairs;
 mod progress;
 mod standing;
 
 pub use core::Core;
 pub use dirty::Dirty;
+#[cfg(feature = "fail-points")]
+pub use fail_point::HOLD_RESOLVING;
 pub use hub::Hub;
 pub use keep::{Keep, KeepInFolder, KeepNothing};
+pub use lane::Lane;
 pub use standing::{Standing, StandingCondition};
 
 use std::{
@@ -91,6 +98,7 @@ pub struct Stopped;
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
     hub: Arc<Hub>,
+    lane: Arc<Lane>,
     wanted: watch::Receiver<Wanted>,
     plans: watch::Receiver<Plans>,
     standing: watch::Receiver<u64>,
@@ -176,6 +184,11 @@ impl Handle {
         &self.hub
     }
 
+    /// Where EndpointSlices pass by. Whoever feeds it tells the core of the same changes.
+    pub fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
     /// Ends the core after what was sent before.
     pub fn stop(&self) {
         // It has stopped already.
@@ -204,11 +217,18 @@ pub fn start(
     let (referenced, referenced_changes) = watch::channel(BTreeSet::new());
     let (verdicts, verdicts_changes) = watch::channel(VerdictsOfAll::new());
     let outlets = Outlets { wanted, plans, standing, referenced, reports: watch::Sender::new(0), verdicts };
-    let core = Core::new(Arc::clone(&hub), outlets, metrics, keep, environment);
-    let thread = thread::Builder::new().name("resolve".into()).spawn(move || core.run(&inputs))?;
+    let (lane, turns) = Lane::new(environment.provenance);
+    let core = Core::new(Arc::clone(&hub), Arc::clone(&lane), outlets, metrics, keep, environment);
+    let (passing, following) = (Arc::clone(&lane), Arc::clone(&lane));
+    thread::Builder::new().name("endpoints".into()).spawn(move || passing.run(&turns))?;
+    let thread = thread::Builder::new().name("resolve".into()).spawn(move || {
+        core.run(&inputs);
+        lane.stop();
+    })?;
     let handle = Handle {
         inputs: sender,
         hub,
+        lane: following,
         wanted: wanted_changes,
         plans: plans_changes,
         standing: standing_changes,

@@ -1,5 +1,7 @@
 //! The core with a real ADS server and client around it: manifests in, acknowledgements back, no Envoy.
 
+mod lane;
+
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -22,7 +24,8 @@ use super::*;
 use crate::{
     fleet::files::listen_private,
     model::{Kind, parse},
-    resolve::Placement,
+    resolve::{Placement, Provenance},
+    source::Change,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -84,7 +87,11 @@ struct Rig {
 impl Rig {
     /// A control plane that knows these manifests and serves the Gateway `default/web`.
     async fn with(yaml: &str, keep: KeepInMemory) -> Self {
-        let (handle, _) = start(Arc::default(), Box::new(keep), Environment::default()).unwrap();
+        Self::within(Environment::default(), yaml, keep).await
+    }
+
+    async fn within(environment: Environment, yaml: &str, keep: KeepInMemory) -> Self {
+        let (handle, _) = start(Arc::default(), Box::new(keep), environment).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let rig = Self { handle, shutdown: CancellationToken::new(), folder };
         rig.apply(BASE);
@@ -106,13 +113,7 @@ impl Rig {
     }
 
     fn apply(&self, yaml: &str) {
-        let changes = yaml.split("\n---\n").map(|document| {
-            let json: Value = serde_saphyr::from_str(document).unwrap();
-            let object = parse(Kind::from_name(json["kind"].as_str().unwrap()).unwrap(), &json).unwrap();
-            (object.key().clone(), Some(object))
-        });
-        let batch = Batch { changes: changes.collect(), problems: Vec::new(), seen: Instant::now() };
-        self.handle.changes(batch).unwrap();
+        self.handle.changes(batch(changes(yaml))).unwrap();
     }
 
     /// Waits until a condition of an object is as wanted, and gives its message.
@@ -143,6 +144,19 @@ impl Drop for Rig {
         self.shutdown.cancel();
         self.handle.stop();
     }
+}
+
+fn changes(yaml: &str) -> Vec<Change> {
+    let objects = yaml.split("\n---\n").map(|document| {
+        let json: Value = serde_saphyr::from_str(document).unwrap();
+        let object = parse(Kind::from_name(json["kind"].as_str().unwrap()).unwrap(), &json).unwrap();
+        (object.key().clone(), Some(object))
+    });
+    objects.collect()
+}
+
+fn batch(changes: Vec<Change>) -> Batch {
+    Batch { changes, problems: Vec::new(), seen: Instant::now() }
 }
 
 fn web() -> ObjectKey {
@@ -269,8 +283,7 @@ async fn a_forgotten_gateway_loses_its_streams() {
     let rig = Rig::with(&route("a", "one"), KeepInMemory::default()).await;
     let mut proxy = envoy(&rig.socket(), None, View::new()).await;
     rig.until(&web(), "Programmed", "True", "Programmed").await;
-    let batch = Batch { changes: vec![(web(), None)], problems: Vec::new(), seen: Instant::now() };
-    rig.handle.changes(batch).unwrap();
+    rig.handle.changes(batch(vec![(web(), None)])).unwrap();
     proxy
         .wait_for(LIMIT, |view| view.get(&ResourceType::Listener).is_none_or(BTreeMap::is_empty))
         .await

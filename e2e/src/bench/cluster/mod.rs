@@ -16,6 +16,7 @@ mod error;
 mod fleet;
 mod floor;
 mod gate;
+mod held;
 mod instructions;
 mod machine;
 mod noise;
@@ -94,6 +95,8 @@ pub struct Options {
     pub envoy: bool,
     /// The program whose instructions B9 counts; without it B9 is left out.
     pub instructions: Option<PathBuf>,
+    /// The binary with fail points, for endpoints while resolving is held; without it that is left out.
+    pub held: Option<PathBuf>,
     /// The folder of documents in which results, plots and the table are written.
     pub record: Option<PathBuf>,
 }
@@ -104,6 +107,7 @@ struct Bench {
     writer: Writer,
     sizes: Sizes,
     envoy: bool,
+    held: Option<PathBuf>,
 }
 
 /// Runs benchmarks; each line is given to `emit` as soon as it is there.
@@ -115,7 +119,7 @@ pub async fn run(options: Options, mut emit: impl FnMut(&Value)) -> Result<Vec<V
     let writer = Writer::connect().await?;
     Objects::new(writer.client().clone()).install(&crds("experimental")).await;
     let sizes = if options.quick { Sizes::quick() } else { Sizes::full(options.soak) };
-    let bench = Bench { target: options.target, writer, sizes, envoy: options.envoy };
+    let bench = Bench { target: options.target, writer, sizes, envoy: options.envoy, held: options.held };
     let mut names = options.names;
     names.sort();
     names.dedup();

@@ -18,6 +18,9 @@ use super::BenchError;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// The file that holds resolving still, where the binary knows it.
+const HOLD: &str = "hold";
+
 /// See the module. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Operator {
@@ -54,6 +57,7 @@ impl Operator {
         command
             .args(["operator", "--namespace", namespace, "--name", "bench", "--peer-address", "127.0.0.1"])
             .args(["--admin", &admin.to_string(), "--xds", &xds.to_string()])
+            .env("PORTOLAN_HOLD_RESOLVING", folder.path().join(HOLD))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(folder.path().join("log"))?);
@@ -108,6 +112,16 @@ impl Operator {
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.ok()?.to_bytes();
         Some((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// Holds its resolving still, if it is built with fail points, until [`Operator::release`].
+    pub(super) fn hold(&self) -> io::Result<()> {
+        File::create(self.folder.path().join(HOLD)).map(drop)
+    }
+
+    /// Ends that.
+    pub(super) fn release(&self) -> io::Result<()> {
+        fs::remove_file(self.folder.path().join(HOLD))
     }
 
     /// Its metrics now.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Bench, BenchError, Name,
     api::{Kind, Writer},
-    cold,
+    cold, held,
     objects::{self, GATEWAY, moved, remarked, route, route_name, service_name},
     probe::Probe,
     process,
@@ -23,6 +23,7 @@ use super::{
     report::{Plot, Report, Series, between, count},
     site::Site,
     user::{Backend, User},
+    watch::Watch,
 };
 use crate::bench::figures::mib;
 
@@ -58,6 +59,11 @@ pub(super) async fn run(bench: &Bench, names: &[Name]) -> Result<Vec<Report>, Be
         if wants(Name::B2) {
             reports.push(under_churn(bench, &site, probe).await?);
         }
+    }
+    if wants(Name::Endpoints)
+        && let Some(binary) = bench.held.as_deref().filter(|_| site.is_ours())
+    {
+        reports.push(held::run(bench, &mut site, binary).await?);
     }
     if wants(Name::Proxy) && bench.envoy {
         reports.push(proxy(bench, &site).await?);
@@ -182,13 +188,7 @@ async fn endpoints(bench: &Bench, site: &Site, probe: &Probe) -> Result<Report, 
     slices.until("the slices are known", Duration::from_mins(1), |all| all.get(&name).map(drop)).await?;
     let (before, cpu, mut times) = (probe.traffic(), site.cpu()?, Vec::new());
     for turn in 0..turns {
-        let index = 1 + turn * 7919 % (routes - 1);
-        let (name, second) = (service_name(index), format!("10.251.{}.{}", turn / 250, 1 + turn % 250));
-        probe.expect(&second)?;
-        let of = (Kind::Slice, site.namespace.as_str(), &*name);
-        let written = site.writer.patch(of, &moved(index, &second)).await?;
-        let (t2, t1) = (probe.came(&second).await?, slices.seen(&name, &written.version).await?);
-        times.push(between(t1, t2));
+        times.push(move_endpoint(site, probe, &mut slices, routes, (251, turn)).await?);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let traffic = probe.traffic().since(&before);
@@ -205,6 +205,23 @@ async fn endpoints(bench: &Bench, site: &Site, probe: &Probe) -> Result<Report, 
         )],
     });
     Ok(report)
+}
+
+/// Gives one of the Services another endpoint, marked by the turn of a series; gives t2−t1 in ms.
+pub(super) async fn move_endpoint(
+    site: &Site,
+    probe: &Probe,
+    slices: &mut Watch,
+    routes: usize,
+    (series, turn): (u8, usize),
+) -> Result<f64, BenchError> {
+    let index = 1 + turn * 7919 % (routes - 1);
+    let (name, second) = (service_name(index), format!("10.{series}.{}.{}", turn / 250, 1 + turn % 250));
+    probe.expect(&second)?;
+    let of = (Kind::Slice, site.namespace.as_str(), &*name);
+    let written = site.writer.patch(of, &moved(index, &second)).await?;
+    let (t2, t1) = (probe.came(&second).await?, slices.seen(&name, &written.version).await?);
+    Ok(between(t1, t2))
 }
 
 /// B2.

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -128,6 +128,22 @@ impl Site {
         self.operator = Some(operator);
         self.fleets_serve().await?;
         Ok((started, ready))
+    }
+
+    /// Ends the control plane, which is ours, and runs another binary in its place; gives the one before.
+    pub(super) async fn run_instead(&mut self, binary: &Path) -> Result<PathBuf, BenchError> {
+        self.halt().await?;
+        let Target::Ours { portolan, .. } = &mut self.target else {
+            return Err(BenchError::Setting("only our own control plane has other binaries".into()));
+        };
+        let before = std::mem::replace(portolan, binary.to_owned());
+        self.run().await?;
+        Ok(before)
+    }
+
+    /// Our operator, while it runs.
+    pub(super) fn operator(&self) -> Result<&Operator, BenchError> {
+        self.operator.as_ref().ok_or_else(|| BenchError::Setting("the operator does not run".into()))
     }
 
     /// Ends the control plane, if it is ours.

@@ -17,6 +17,8 @@ pub(super) struct Sizes {
     pub(super) churn: Duration,
     /// Routes of B2, changes of `endpoints`.
     pub(super) turns: usize,
+    /// How long resolving is held while endpoints change.
+    pub(super) held: Duration,
     /// Routes of B5, one run each.
     pub(super) applied: Vec<usize>,
     /// Changes at each size of B5.
@@ -41,6 +43,7 @@ impl Sizes {
             scale: 5_000,
             churn: Duration::from_mins(3),
             turns: 100,
+            held: Duration::from_secs(10),
             applied: vec![1_000, 5_000, 10_000],
             applies: 40,
             noise: Duration::from_mins(1),
@@ -59,6 +62,7 @@ impl Sizes {
             scale: 1_000,
             churn: Duration::from_secs(30),
             turns: 60,
+            held: Duration::from_secs(2),
             applied: vec![250],
             applies: 10,
             noise: Duration::from_secs(10),

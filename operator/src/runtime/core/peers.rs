@@ -14,7 +14,7 @@ use portolan_xds::{
 };
 use tokio::sync::watch;
 
-use super::{Core, Served};
+use super::{Core, Served, Shared};
 use crate::{
     model::{Kind, ObjectKey},
     peers::{Mirrors, PeerId, PeerStream, StreamReport, Verdicts},
@@ -55,8 +55,9 @@ impl Core {
     pub fn next_report(&mut self) -> Option<StreamReport> {
         let served = &self.served;
         self.book.next(&mut |gateway, look| {
-            if let Some(served) = served.get(&object(gateway)) {
-                served.store.read(|store| look(store, &|resource| served.program.accepted(resource)));
+            if let Some(Served { shared, .. }) = served.get(&object(gateway)) {
+                let running = shared.lock();
+                shared.store.read(|store| look(store, &|resource| running.program.accepted(resource)));
             }
         })
     }
@@ -68,10 +69,11 @@ impl Core {
 
     pub(super) fn note_for_leader(&mut self, gateway: &GatewayKey, stream: StreamId, event: &Event) {
         let told = match self.served.get(&object(gateway)) {
-            Some(served) => served.store.read(|store| {
-                let accepted = |resource: &_| served.program.accepted(resource);
-                self.book.on_event(gateway, stream, event, store, accepted)
-            }),
+            Some(Served { shared, .. }) => {
+                let running = shared.lock();
+                let accepted = |resource: &_| running.program.accepted(resource);
+                shared.store.read(|store| self.book.on_event(gateway, stream, event, store, accepted))
+            }
             // Its streams end after it has gone.
             None => self.book.on_event(gateway, stream, event, &Store::default(), |_| None),
         };
@@ -96,10 +98,11 @@ impl Core {
             mirrors.on_report(stream, &report.entries, report.fresh, &Store::default());
             return;
         };
-        let mirrors = self.mirrors.entry(gateway.clone()).or_insert_with(|| served.store.read(Mirrors::new));
+        let mirrors =
+            self.mirrors.entry(gateway.clone()).or_insert_with(|| served.shared.store.read(Mirrors::new));
         let known = mirrors.of(peer).contains(&stream);
         let accepted =
-            served.store.read(|store| mirrors.on_report(stream, &report.entries, report.fresh, store));
+            served.shared.store.read(|store| mirrors.on_report(stream, &report.entries, report.fresh, store));
         let mut reports = served.edit(Some(mirrors), |program, store| accept(program, &accepted, store));
         reports.extend(served.review(&self.engine, &gateway));
         if !known {
@@ -191,13 +194,15 @@ impl Core {
     pub(super) fn remember(&mut self, gateway: &ObjectKey) {
         let Some(served) = self.served.get_mut(gateway) else { return };
         served.remember(&*self.keep);
-        let key = served.program.gateway().clone();
-        let unattributed = served.program.unattributed().iter();
+        let running = served.shared.lock();
+        let key = running.program.gateway().clone();
+        let unattributed = running.program.unattributed().iter();
         let verdicts = Verdicts {
             gateway: key.clone(),
             frozen: served.kept.clone(),
             unattributed: unattributed.map(|(key, message)| (key.clone(), Arc::clone(message))).collect(),
         };
+        drop(running);
         let nothing = verdicts.frozen.is_empty() && verdicts.unattributed.is_empty();
         self.outlets.verdicts.send_if_modified(|all| {
             if nothing {
@@ -219,15 +224,19 @@ impl Served {
         mirrors: Option<&mut Mirrors>,
         change: impl FnOnce(&mut Program, &mut Store) -> Applied,
     ) -> BTreeSet<ObjectKey> {
-        let mut applied = self.store.update(|store| change(&mut self.program, store));
+        let Shared { store, .. } = &*self.shared;
+        let mut running = self.shared.lock();
+        let mut applied = store.update(|store| change(&mut running.program, store));
+        applied.changed.append(&mut running.passed_by);
         let Some(mirrors) = mirrors else { return BTreeSet::new() };
         loop {
-            let accepted = self.store.read(|store| mirrors.on_edit(&applied.changed, store));
+            let accepted = store.read(|store| mirrors.on_edit(&applied.changed, store));
             if accepted.is_empty() {
                 break;
             }
-            applied = self.store.update(|store| accept(&mut self.program, &accepted, store));
+            applied = store.update(|store| accept(&mut running.program, &accepted, store));
         }
+        drop(running);
         let acked: Vec<_> = mirrors.acked().collect();
         let moved =
             acked.into_iter().map(|(stream, seq)| self.progress.on_acked(ProxyId::There(stream), seq));

@@ -18,6 +18,7 @@ use super::{
     feed::{Feed, Objects, Subject},
     observations::Observations,
     resource::{SecretAccess, is_custom, is_optional, version, watched},
+    slices::Slices,
 };
 use crate::{
     metrics::Metrics,
@@ -47,6 +48,7 @@ impl Waiting {
 /// Who is told what, and by whose choice.
 pub(super) struct Edges {
     pub(super) handle: Handle,
+    pub(super) slices: Arc<Slices>,
     pub(super) observations: Arc<Observations>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) secrets: SecretAccess,
@@ -88,8 +90,9 @@ impl Collector {
         let mut taken = Vec::with_capacity(TOGETHER);
         loop {
             taken.clear();
-            if feeds.recv_many(&mut taken, TOGETHER).await == 0 {
-                return;
+            tokio::select! {
+                objects = self.edges.slices.next() => taken.push(Feed::Objects(objects)),
+                count = feeds.recv_many(&mut taken, TOGETHER) => if count == 0 { return },
             }
             if self.take(taken.drain(..)).await.is_err() {
                 return;

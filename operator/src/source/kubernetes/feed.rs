@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc::Sender;
 
-use super::{crds::Release, mirror::News, seen::Observed};
+use super::{crds::Release, mirror::News, seen::Observed, slices::Slices};
 use crate::{
     model::{Kind, ObjectKey},
     source::{Change, Problem},
@@ -120,7 +120,11 @@ impl Objects {
 
 /// The sending end. Bounded: a watch that is ahead of the collector waits, and the API server with it.
 #[derive(Clone, Debug)]
-pub(super) struct Outlet(pub(super) Sender<Feed>);
+pub(super) struct Outlet {
+    pub(super) queue: Sender<Feed>,
+    /// Where EndpointSlices go instead.
+    pub(super) slices: Arc<Slices>,
+}
 
 /// The collector is gone: the source ends.
 #[derive(Debug)]
@@ -128,6 +132,12 @@ pub(super) struct Ended;
 
 impl Outlet {
     pub(super) async fn send(&self, feed: Feed) -> Result<(), Ended> {
-        self.0.send(feed).await.map_err(|_| Ended)
+        match feed {
+            Feed::Objects(objects) if objects.subject == Subject::Kind(Kind::EndpointSlice) => {
+                self.slices.put(objects);
+                Ok(())
+            }
+            feed => self.queue.send(feed).await.map_err(|_| Ended),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! CRDs, discovery ── which kinds there are ─────►┐
 //! watch per kind ── changes, statuses, trouble ─►├ collector ──► core, observations
+//!           └ EndpointSlices, at once ──────────────────────────► lane of endpoints
 //! watch by name ─── Secrets that are referred to ►┘   ▲
 //!                                                     └── which Secrets: the core
 //! ```
@@ -21,6 +22,7 @@ mod observations;
 mod resource;
 mod seen;
 mod served;
+mod slices;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ use self::{
     feed::{Feed, Objects, Outlet, Subject},
     mirror::Mirror,
     resource::{Watched, is_custom, is_optional, version, watched},
+    slices::Slices,
     watch::{Target, watch},
 };
 use crate::{metrics::Metrics, model::Kind, runtime::Handle};
@@ -81,7 +84,8 @@ pub fn start(
     shutdown: &CancellationToken,
 ) -> Kubernetes {
     let (sender, feeds) = mpsc::channel(QUEUE);
-    let outlet = Outlet(sender);
+    let slices = Arc::new(Slices::new(Arc::clone(handle.lane())));
+    let outlet = Outlet { queue: sender, slices: Arc::clone(&slices) };
     let until = |task: futures::future::BoxFuture<'static, ()>| {
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
@@ -118,6 +122,7 @@ pub fn start(
     };
     let collector = Collector::new(Edges {
         handle: handle.clone(),
+        slices,
         observations: Arc::clone(&source.observations),
         metrics,
         secrets,
