@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::tls;
+use crate::echo::cert::Pair;
 
 /// Longest wait for a connection, or for one answer.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -64,28 +66,36 @@ pub struct Target {
     tls: bool,
     server_name: Option<String>,
     http2: bool,
+    own: Option<Arc<Pair>>,
 }
 
 impl Target {
     /// HTTP/1.1 in clear text.
     pub fn http(address: SocketAddr) -> Self {
-        Self { address, tls: false, server_name: None, http2: false }
+        Self { address, tls: false, server_name: None, http2: false, own: None }
     }
 
     /// HTTP/1.1 over TLS, with that server name (SNI).
     pub fn https(address: SocketAddr, server_name: &str) -> Self {
-        Self { address, tls: true, server_name: Some(server_name.to_owned()), http2: false }
+        Self { address, tls: true, server_name: Some(server_name.to_owned()), http2: false, own: None }
     }
 
     /// HTTP/1.1 over TLS, without a server name.
     pub fn https_without_name(address: SocketAddr) -> Self {
-        Self { address, tls: true, server_name: None, http2: false }
+        Self { address, tls: true, server_name: None, http2: false, own: None }
     }
 
     /// HTTP/2 instead of HTTP/1.1: by ALPN over TLS, by prior knowledge in clear text.
     #[must_use]
     pub fn http2(mut self) -> Self {
         self.http2 = true;
+        self
+    }
+
+    /// Shows this certificate where the server asks for one.
+    #[must_use]
+    pub fn showing(mut self, own: &Pair) -> Self {
+        self.own = Some(Arc::new(own.clone()));
         self
     }
 
@@ -110,7 +120,8 @@ impl Target {
             return self.speak(stream, None).await;
         }
         let protocols: &[&[u8]] = if self.http2 { &[b"h2"] } else { &[b"http/1.1"] };
-        let connector = TlsConnector::from(tls::config(protocols, self.server_name.is_some()));
+        let connector =
+            TlsConnector::from(tls::config(protocols, self.server_name.is_some(), self.own.as_deref()));
         // Without SNI the name is not sent, and any certificate is taken anyway.
         let name = self.server_name.clone().unwrap_or_else(|| "unnamed.example".to_owned());
         let name = ServerName::try_from(name).expect("a host name");

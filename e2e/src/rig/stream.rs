@@ -46,7 +46,7 @@ impl Stream {
     pub async fn tls(address: SocketAddr, server_name: Option<&str>) -> io::Result<Self> {
         let stream = limited(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        let connector = TlsConnector::from(tls::config(&[], server_name.is_some()));
+        let connector = TlsConnector::from(tls::config(&[], server_name.is_some(), None));
         let name = server_name.unwrap_or("unnamed.example").to_owned();
         let name = ServerName::try_from(name).expect("a host name");
         let stream = limited(connector.connect(name, stream)).await?;
