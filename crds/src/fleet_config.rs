@@ -5,6 +5,7 @@
 //! the fields that the class locks. Every field is optional and has no default in the schema: a default there
 //! would look like a choice of the Gateway's author and hide the class's.
 
+// Of a field whose type is an enum the schema keeps the text of the enum, so that says what the field's would.
 #![expect(unreachable_pub, reason = "KubeSchema copies each struct into a function to derive its schema")]
 #![expect(clippy::duplicated_attributes, reason = "two print columns may have the same type")]
 
@@ -120,7 +121,7 @@ pub struct FleetConfigSpec {
     pub locked: Option<Vec<LockedField>>,
 }
 
-/// What runs the proxies.
+/// Deployment (the default): a number of proxies, wherever there is room. DaemonSet: one proxy on each selected node.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Workload {
     /// A number of proxies, wherever there is room.
@@ -168,7 +169,7 @@ pub struct DisruptionBudget {
     pub min_available: Option<IntOrString>,
 }
 
-/// When an image is pulled.
+/// When the image is pulled. Default: Kubernetes'.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImagePullPolicy {
     /// At each start.
@@ -209,7 +210,7 @@ pub struct TopologySpread {
     pub when_unsatisfiable: Option<WhenUnsatisfiable>,
 }
 
-/// What to do with a proxy that would break a spread constraint.
+/// What to do with a proxy that would break the rule. Default: ScheduleAnyway.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenUnsatisfiable {
     /// It waits.
@@ -249,7 +250,7 @@ pub struct ServiceSettings {
     pub load_balancer_class: Option<String>,
 }
 
-/// How a Service is reached.
+/// How the Service is reached. Default: LoadBalancer. In a cluster that has no load balancers use ClusterIP or NodePort.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceType {
     /// At an address inside the cluster.
@@ -261,7 +262,8 @@ pub enum ServiceType {
     LoadBalancer,
 }
 
-/// Which proxies a node forwards to.
+/// Cluster: any node forwards to any proxy. Local: a node forwards only to proxies of its own, which then see the client's
+/// address. Default: Kubernetes' (Cluster).
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExternalTrafficPolicy {
     /// All of them.
@@ -283,7 +285,7 @@ pub struct EnvoySettings {
     pub log_level: Option<LogLevel>,
 }
 
-/// How much Envoy logs about itself.
+/// How much Envoy logs about itself. Default: info.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {

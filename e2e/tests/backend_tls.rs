@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use portolan_e2e::echo::cert::{Authority, Pair};
-use portolan_e2e::rig::manifest::{echo, gateway, http_gateway, join, route, secret};
+use portolan_e2e::rig::manifest::{
+    authorities, echo, gateway, http_gateway, join, route, secret, trust_bundle,
+};
 use portolan_e2e::rig::{Answer, Ask, Shared, Target, World, grpc, table, until};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -101,22 +103,6 @@ spec:
     )
 }
 
-fn config_map(name: &str, certificate: &str) -> String {
-    let text = serde_json::to_string(certificate).unwrap();
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{ca.crt: {text}}}\n")
-}
-
-fn trust_bundle(certificate: &str) -> String {
-    let text = serde_json::to_string(certificate).unwrap();
-    format!(
-        "apiVersion: certificates.k8s.io/v1
-kind: ClusterTrustBundle
-metadata: {{name: 'example.com:ca:one'}}
-spec: {{signerName: example.com/ca, trustBundle: {text}}}
-"
-    )
-}
-
 fn routes() -> String {
     let rules = NAMES.map(|name| {
         format!("{{matches: [{{path: {{value: /{name}}}}}], backendRefs: [{{name: {name}, port: 443}}]}}")
@@ -170,8 +156,8 @@ async fn world() -> &'static World {
                 .replace("spec:\n", "spec:\n  tls: {backend: {clientCertificateRef: {name: client}}}\n");
             let plan = World::plan()
                 .manifest("gateways.yaml", &join([http_gateway("web"), certified, gateway("ends", ends)]))
-                .manifest("ca.yaml", &join([config_map("ca", made.authority.certificate()), config_map("stranger", made.stranger.certificate())]))
-                .manifest("edited.yaml", &config_map("edited", made.stranger.certificate()))
+                .manifest("ca.yaml", &join([authorities("ca", made.authority.certificate()), authorities("stranger", made.stranger.certificate())]))
+                .manifest("edited.yaml", &authorities("edited", made.stranger.certificate()))
                 .manifest("pairs.yaml", &join([secret("client", &made.client), secret("pair", &made.blue)]))
                 .manifest("policies.yaml", &policies())
                 .manifest("routes.yaml", &routes());
@@ -234,7 +220,7 @@ async fn new_authorities_are_taken_up() {
     let world = world().await;
     let web = world.http("web", 80).await;
     assert_eq!(web.ask(&get("/edited")).await.short(), "503");
-    world.write("edited.yaml", &config_map("edited", made().await.authority.certificate()));
+    world.write("edited.yaml", &authorities("edited", made().await.authority.certificate()));
     until("the backend is trusted", async || web.ask(&get("/edited")).await.short() == "blue").await;
 }
 
@@ -244,12 +230,12 @@ async fn a_cluster_trust_bundle_is_trusted_while_it_is_there() {
     let web = world.http("web", 80).await;
     let bundle = get("/bundle");
     assert_eq!(web.ask(&bundle).await.short(), "500");
-    world.write("bundle.yaml", &trust_bundle(made().await.stranger.certificate()));
+    world.write("bundle.yaml", &trust_bundle("ca", "one", made().await.stranger.certificate()));
     until("the bundle is trusted, and the backend is a stranger to it", async || {
         web.ask(&bundle).await.short() == "503"
     })
     .await;
-    world.write("bundle.yaml", &trust_bundle(made().await.authority.certificate()));
+    world.write("bundle.yaml", &trust_bundle("ca", "one", made().await.authority.certificate()));
     until("the new bundle is trusted", async || web.ask(&bundle).await.short() == "blue").await;
     world.write("bundle.yaml", "");
     until("the bundle is gone", async || web.ask(&bundle).await.short() == "500").await;

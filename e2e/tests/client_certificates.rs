@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use portolan_e2e::echo::cert::{Authority, Pair};
-use portolan_e2e::rig::manifest::{gateway, join, secret};
+use portolan_e2e::rig::manifest::{authorities, gateway, join, secret, trust_bundle};
 use portolan_e2e::rig::{Ask, Shared, Target, World, until};
 use tokio::sync::OnceCell;
 
@@ -52,22 +52,6 @@ fn guarded(name: &str, mode: &str, references: &str) -> String {
     gateway(name, https).replace("spec:\n", &format!("spec:\n  {frontend}\n"))
 }
 
-fn config_map(certificate: &str) -> String {
-    let text = serde_json::to_string(certificate).unwrap();
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: clients}}\ndata: {{ca.crt: {text}}}\n")
-}
-
-fn bundle(name: &str, certificate: &str) -> String {
-    let text = serde_json::to_string(certificate).unwrap();
-    format!(
-        "apiVersion: certificates.k8s.io/v1
-kind: ClusterTrustBundle
-metadata: {{name: 'example.com:clients:{name}'}}
-spec: {{signerName: example.com/clients, trustBundle: {text}}}
-"
-    )
-}
-
 const NAMES: [&str; 5] = ["by-map", "by-bundle", "by-both", "open", "changing"];
 
 async fn world() -> &'static World {
@@ -97,9 +81,9 @@ spec:
                 .backends(&["blue"])
                 .manifest("gateways.yaml", &join(gateways))
                 .manifest("pair.yaml", &secret("pair", &pair))
-                .manifest("map.yaml", &config_map(&clients.map))
-                .manifest("bundle.yaml", &bundle("one", &clients.bundle))
-                .manifest("changing.yaml", &bundle("changing", &clients.bundle))
+                .manifest("map.yaml", &authorities("clients", &clients.map))
+                .manifest("bundle.yaml", &trust_bundle("clients", "one", &clients.bundle))
+                .manifest("changing.yaml", &trust_bundle("clients", "changing", &clients.bundle))
                 .manifest("all.yaml", &route)
                 .start()
                 .await
@@ -143,7 +127,7 @@ async fn a_bundle_that_changes_is_the_one_that_counts() {
     let (world, clients) = (world().await, clients().await);
     assert!(is_let_in("changing", Some(&clients.of_bundle)).await);
     assert!(!is_let_in("changing", Some(&clients.next)).await);
-    world.write("changing.yaml", &bundle("changing", &clients.next_bundle));
+    world.write("changing.yaml", &trust_bundle("clients", "changing", &clients.next_bundle));
     until("the new bundle counts", async || is_let_in("changing", Some(&clients.next)).await).await;
     until("the old one does not", async || !is_let_in("changing", Some(&clients.of_bundle)).await).await;
     // Whom nobody can be checked by lets nobody in.

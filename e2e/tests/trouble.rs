@@ -250,14 +250,7 @@ async fn a_gateway_with_64_listeners_is_served_like_any_other() {
 /// What the shipped roles allow, for an account of this namespace; those for fleets only in `fleets`.
 async fn account_with_fleets_in(scene: &Scene, fleets: &str) -> kube::config::Kubeconfig {
     let namespace = scene.namespace.as_str();
-    for file in ["operator.yaml", "fleets.yaml", "secrets.yaml"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rbac").join(file);
-        let text = std::fs::read_to_string(path).unwrap();
-        let text = text
-            .replace("namespace: portolan-system", &format!("namespace: {namespace}"))
-            .replace("name: portolan", &format!("name: {namespace}"));
-        scene.objects.apply(&text).await;
-    }
+    let account = scene.server.with_shipped_roles(namespace).await;
     let role = format!("{namespace}-fleets");
     let binding = |kind: &str, of: Option<&str>| {
         json!({
@@ -270,7 +263,7 @@ async fn account_with_fleets_in(scene: &Scene, fleets: &str) -> kube::config::Ku
     };
     scene.objects.delete(&binding("ClusterRoleBinding", None)).await;
     scene.objects.apply(&binding("RoleBinding", Some(fleets))).await;
-    scene.server.account_named(namespace, namespace).await
+    account
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,10 +25,9 @@ use_cluster() {
   esac
 }
 
-# image_load ARCHIVE NAME… : gives the nodes the image under these names; they never pull it. The archive holds it under the first.
+# image_load ARCHIVE NAME : gives the nodes the image, which the archive holds under this name; they never pull it.
 image_load() {
-  local archive=$1 name=$2 other context seen
-  shift 2
+  local archive=$1 name=$2 context seen
   context=$(kubectl config current-context)
   case $cluster_kind in
     rig)
@@ -36,18 +35,15 @@ image_load() {
       if cmp --silent "$archive.key" "$seen" && [[ -n $(_rig_runtime images list --quiet "name==$name") ]]; then return; fi
       say "importing $name"
       _rig_runtime images import "$archive" >/dev/null || die "containerd refuses the image in $archive"
-      for other in "$@"; do _rig_runtime images tag --force "$name" "$other" >/dev/null; done
       mkdir -p "$(dirname "$seen")"
       cp "$archive.key" "$seen"
       ;;
-    kind) kind load image-archive "$archive" --name "${context#kind-}" && _no_more "$@" ;;
-    k3d) k3d image import "$archive" --cluster "${context#k3d-}" && _no_more "$@" ;;
-    minikube) minikube image load "$archive" && _no_more "$@" ;;
+    kind) kind load image-archive "$archive" --name "${context#kind-}" ;;
+    k3d) k3d image import "$archive" --cluster "${context#k3d-}" ;;
+    minikube) minikube image load "$archive" ;;
     *) die "context $context: images cannot be imported there. Push them with hack/images --push REGISTRY/PATH" ;;
   esac
 }
-
-_no_more() { [[ $# -eq 0 ]] || say "this cluster got the image under one name only; without $* (in $archive) some pods will not start"; }
 
 _rig_runtime() { ctr --address "$rig/containerd/containerd.sock" --namespace k8s.io "$@"; }
 

@@ -6,6 +6,7 @@
 // A failure of a test's own tools fails the test; clippy knows only the test functions themselves as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod fleets;
 mod front;
 mod gate;
 mod objects;
@@ -25,6 +26,7 @@ use kube::{
 };
 use tokio::sync::OnceCell;
 
+pub use fleets::{FleetRig, settings, version};
 pub use front::Front;
 pub use gate::Gate;
 pub use objects::{Objects, documents};
@@ -178,6 +180,21 @@ subjects: [{{kind: ServiceAccount, name: {name}, namespace: {namespace}}}]
         let user = serde_json::json!({"token": token});
         kubeconfig.auth_infos[0].auth_info = Some(serde_json::from_value(user).unwrap());
         kubeconfig
+    }
+
+    /// The kubeconfig of an account of this namespace that has the shipped roles, as if Portolan were installed there under the
+    /// namespace's name.
+    pub async fn with_shipped_roles(&self, namespace: &str) -> Kubeconfig {
+        let objects = self.objects().await;
+        for file in ["operator.yaml", "fleets.yaml", "secrets.yaml"] {
+            let text = std::fs::read_to_string(root().join("config/rbac").join(file)).unwrap();
+            let text = text
+                .replace("namespace: portolan-system", &format!("namespace: {namespace}"))
+                .replace("name: portolan", &format!("name: {namespace}"));
+            objects.apply(&text).await;
+        }
+        // Without a rule of its own: it has what the bindings above give it.
+        self.account_named(namespace, namespace).await
     }
 
     /// A client of its administrator.

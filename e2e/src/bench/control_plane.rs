@@ -1,12 +1,6 @@
 //! The `portolan standalone` under measurement, and what the system says of it.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{io, path::Path, time::Duration};
 
 use hyper::Method;
 use portolan::fleet::{
@@ -14,11 +8,11 @@ use portolan::fleet::{
     state::{Environment, StatePaths},
     unix_http,
 };
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
     RunError,
+    child::Measured,
     process::{self, Memory},
 };
 
@@ -28,11 +22,10 @@ const CORE_THREAD: &str = "resolve";
 /// A running control plane. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct ControlPlane {
-    child: Child,
-    /// When it was started.
-    pub(super) started: Instant,
+    pub(super) child: Measured,
     paths: StatePaths,
-    state: TempDir,
+    /// Removed after the process has ended: fields are dropped in this order.
+    _state: TempDir,
 }
 
 /// CPU time spent so far.
@@ -55,27 +48,15 @@ impl ControlPlane {
         };
         let paths = StatePaths::of(&[folder.to_owned()], &environment)
             .map_err(|error| RunError::Start(error.to_string()))?;
-        let mut command = match cpus {
-            None => Command::new(binary),
-            Some(cpus) => {
-                let mut command = Command::new("taskset");
-                command.args(["--cpu-list", cpus]).arg(binary);
-                command
-            }
-        };
-        command
-            .args(["standalone", "--no-proxies", "--ports", "auto"])
-            .arg(folder)
-            .env("PORTOLAN_STATE", state.path())
-            .env("XDG_RUNTIME_DIR", state.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(state.path().join("log"))?);
-        let started = Instant::now();
-        let child = command
-            .spawn()
-            .map_err(|error| RunError::Start(format!("{} cannot be run: {error}", binary.display())))?;
-        Ok(Self { child, started, paths, state })
+        let child = Measured::start(binary, cpus, state.path().join("log"), |command| {
+            command
+                .args(["standalone", "--no-proxies", "--ports", "auto"])
+                .arg(folder)
+                .env("PORTOLAN_STATE", state.path())
+                .env("XDG_RUNTIME_DIR", state.path());
+        });
+        let child = child.map_err(|error| RunError::Start(error.to_string()))?;
+        Ok(Self { child, paths, _state: state })
     }
 
     /// The socket that the Gateway's proxy would connect to.
@@ -86,16 +67,7 @@ impl ControlPlane {
 
     /// Fails when the process has ended, with the end of its log.
     pub(super) fn check(&mut self) -> Result<(), RunError> {
-        match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => Err(RunError::Ended(format!("{status}\n{}", self.log()))),
-        }
-    }
-
-    fn log(&self) -> String {
-        let log = fs::read_to_string(self.state.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
+        self.child.ended()?.map_or(Ok(()), |how| Err(RunError::Ended(how)))
     }
 
     /// CPU time so far, of the threads that live.
@@ -128,25 +100,7 @@ impl ControlPlane {
     }
 
     /// Ends it in order.
-    pub(super) async fn stop(mut self) -> Result<(), RunError> {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM).map_err(io::Error::from)?;
-        }
-        let until = Instant::now() + Duration::from_secs(20);
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > until {
-                return Err(RunError::Ended(format!("does not end after SIGTERM\n{}", self.log())));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub(super) async fn stop(self) -> Result<(), RunError> {
+        self.child.stop().await.map_err(|error| RunError::Ended(error.to_string()))
     }
 }

@@ -5,6 +5,7 @@
 //! carries the change has been read and decoded here. Envoy's own time to apply it is not in them. Every run ends by
 //! itself, in bounded time.
 
+mod child;
 pub mod cluster;
 mod control_plane;
 mod figures;

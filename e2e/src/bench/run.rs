@@ -174,8 +174,8 @@ impl Probe {
         loop {
             let options = ClientOptions { node_id: "portolan-bench".into(), ..ClientOptions::default() };
             match AdsClient::connect_unix(&socket, options).await {
-                Ok(client) => return Ok(Self { client, started: plane.started }),
-                Err(_) if plane.started.elapsed() < PATIENCE => {
+                Ok(client) => return Ok(Self { client, started: plane.child.started }),
+                Err(_) if plane.child.started.elapsed() < PATIENCE => {
                     plane.check()?;
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }

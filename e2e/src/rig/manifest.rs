@@ -137,6 +137,29 @@ data: {{tls.crt: {}, tls.key: {}}}
     )
 }
 
+/// A ConfigMap in the default namespace with certificates of authorities, under the key that references take them from.
+pub fn authorities(name: &str, certificates: &str) -> String {
+    let text = quoted(certificates);
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{ca.crt: {text}}}\n")
+}
+
+/// A ClusterTrustBundle of the signer `example.com/SIGNER`; its name is `example.com:SIGNER:NAME`, as the API server demands.
+pub fn trust_bundle(signer: &str, name: &str, certificates: &str) -> String {
+    format!(
+        "apiVersion: certificates.k8s.io/v1
+kind: ClusterTrustBundle
+metadata: {{name: 'example.com:{signer}:{name}'}}
+spec: {{signerName: example.com/{signer}, trustBundle: {}}}
+",
+        quoted(certificates)
+    )
+}
+
+/// Text of several lines as one scalar: a string of JSON is one of YAML.
+fn quoted(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
 /// Several documents as one file.
 pub fn join<T: AsRef<str>>(documents: impl IntoIterator<Item = T>) -> String {
     documents.into_iter().map(|one| one.as_ref().trim().to_owned()).collect::<Vec<_>>().join("\n---\n")

@@ -68,7 +68,7 @@ pub enum EnvoyError {
     },
     /// No place has one.
     #[error(
-        "no Envoy found. Looked for {}. Install it with `hack/envoy` (it prints the path), or name one with --envoy PATH or PORTOLAN_ENVOY",
+        "no Envoy found. Looked for {}. Name one with --envoy PATH or PORTOLAN_ENVOY; `hack/envoy` installs one and prints its path",
         tried.join(", ")
     )]
     Missing {
@@ -76,7 +76,7 @@ pub enum EnvoyError {
         tried: Vec<String>,
     },
     /// It is too old.
-    #[error("{} is Envoy {found}; at least {}.{} is needed ({VERSION} is tested). Install it with `hack/envoy`", path.display(), OLDEST.0, OLDEST.1)]
+    #[error("{} is Envoy {found}; at least {}.{} is needed ({VERSION} is tested). `hack/envoy` installs that and prints its path", path.display(), OLDEST.0, OLDEST.1)]
     Old {
         /// The binary.
         path: PathBuf,

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -44,16 +45,26 @@ struct Entry {
     frozen: Vec<Frozen>,
 }
 
-/// What was kept when this replica started. What comes later is written by [`Memory::run`].
+/// What was kept when this replica started, until it knows better: of a Gateway that is deleted and made again, nothing. What comes
+/// later is written by [`Memory::run`].
 #[derive(Debug, Default)]
-pub(super) struct Kept(BTreeMap<GatewayKey, Vec<Frozen>>);
+pub(super) struct Kept(Mutex<BTreeMap<GatewayKey, Vec<Frozen>>>);
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GatewayKey, Vec<Frozen>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Keep for Kept {
     fn load(&self, gateway: &GatewayKey) -> Vec<Frozen> {
-        self.0.get(gateway).cloned().unwrap_or_default()
+        self.lock().get(gateway).cloned().unwrap_or_default()
     }
 
-    fn keep(&self, _: &GatewayKey, _: &[Frozen]) {}
+    fn keep(&self, gateway: &GatewayKey, _: &[Frozen]) {
+        // While the Gateway is there its program knows.
+        self.lock().remove(gateway);
+    }
 }
 
 /// The Secret.
@@ -85,7 +96,12 @@ impl Memory {
                 written = None;
             } else if written.as_ref() != Some(&data) {
                 match write(&self.0, &data, &leadership).await {
-                    Ok(()) => written = Some(data),
+                    Ok(true) => written = Some(data),
+                    // It stopped leading meanwhile. Should it lead again before that is noticed, nothing would tell.
+                    Ok(false) => {
+                        tokio::time::sleep(PACE).await;
+                        continue;
+                    }
                     Err(error) => {
                         tracing::warn!(secret = REJECTIONS_SECRET, error = %chain(&*error), "what Envoy rejected is not kept; trying again");
                         tokio::time::sleep(RETRY).await;
@@ -110,19 +126,20 @@ fn unknown(error: &str) -> Kept {
     Kept::default()
 }
 
+/// Tells whether the Secret has this now; not where this replica has stopped leading.
 async fn write(
     secrets: &Api<Secret>,
     data: &Data,
     leadership: &Leadership,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let found = secrets.get_opt(REJECTIONS_SECRET).await?;
+) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let found = tokio::time::timeout(REQUEST, secrets.get_opt(REJECTIONS_SECRET)).await??;
     if found.as_ref().map_or(data.is_empty(), |found| found.data.as_ref().unwrap_or(&Data::new()) == data) {
-        return Ok(());
+        return Ok(true);
     }
     let known = found.is_some();
     let next = secret(data.clone(), found.and_then(|found| found.metadata.resource_version));
     // Every write carries the version that it is based on; and who has stopped leading meanwhile writes nothing.
-    let Some(left) = leadership.remaining() else { return Ok(()) };
+    let Some(left) = leadership.remaining() else { return Ok(false) };
     let parameters = PostParams::default();
     let write = async {
         if known {
@@ -132,7 +149,7 @@ async fn write(
         }
     };
     tokio::time::timeout(left.min(REQUEST), write).await??;
-    Ok(())
+    Ok(true)
 }
 
 fn secret(data: Data, resource_version: Option<String>) -> Secret {
@@ -190,7 +207,7 @@ fn decode(data: Data) -> Kept {
         }
         entry.map(|entry| (entry.gateway, entry.frozen))
     });
-    Kept(entries.collect())
+    Kept(Mutex::new(entries.collect()))
 }
 
 #[cfg(test)]
@@ -224,6 +241,10 @@ mod tests {
             assert_eq!(kept.load(gateway), verdicts.frozen);
         }
         assert!(kept.load(&GatewayKey::new("apps", "other")).is_empty());
+        // A Gateway that is gone, and comes again, is another one.
+        let (web, _) = verdicts("web", 10);
+        kept.keep(&web, &[]);
+        assert!(kept.load(&web).is_empty());
     }
 
     #[test]
@@ -234,7 +255,7 @@ mod tests {
             verdicts("larger", MOST_BYTES - 1000),
         ]);
         let kept = decode(encode(&all));
-        let names: Vec<_> = kept.0.keys().map(|gateway| gateway.name.to_string()).collect();
+        let names: Vec<_> = kept.lock().keys().map(|gateway| gateway.name.to_string()).collect();
         assert_eq!(names, ["large", "small"]);
     }
 
@@ -243,6 +264,6 @@ mod tests {
         let all = VerdictsOfAll::from([verdicts("web", 10)]);
         let mut data = encode(&all);
         data.insert("broken".into(), ByteString(b"{".to_vec()));
-        assert_eq!(decode(data).0.len(), 1);
+        assert_eq!(decode(data).lock().len(), 1);
     }
 }

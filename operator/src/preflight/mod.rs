@@ -27,8 +27,9 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// How many questions are asked at a time.
 const AT_ONCE: usize = 8;
 
-/// The oldest Kubernetes that has what the CRDs use (CEL rules of the kinds that Gateway API v1.7 defines).
-const OLDEST_MINOR: u32 = 31;
+/// The oldest Kubernetes that Portolan is made for: it has the CEL rules of the Gateway API's CRDs v1.7. `config/helm/Chart.yaml` says the
+/// same.
+const OLDEST_MINOR: u32 = 32;
 
 /// Kinds without which there is nothing to serve.
 const NEEDED: [Kind; 4] = [Kind::GatewayClass, Kind::Gateway, Kind::HttpRoute, Kind::ReferenceGrant];
@@ -142,7 +143,8 @@ fn judge_version(major: &str, minor: &str, shown: &str) -> Finding {
         _ => false,
     };
     if old {
-        let message = format!("{shown}: Portolan is tested from 1.{OLDEST_MINOR}; upgrade the cluster");
+        let message =
+            format!("{shown}: Portolan is made for 1.{OLDEST_MINOR} and newer; upgrade the cluster");
         return Finding::new("API server", Verdict::Warning, message);
     }
     Finding::new("API server", Verdict::Ok, shown)
@@ -232,8 +234,8 @@ mod tests {
     #[test]
     fn an_old_api_server_is_a_warning() {
         assert_eq!(judge_version("1", "35", "v1.35.4").verdict, Verdict::Ok);
-        assert_eq!(judge_version("1", "31+", "v1.31.2-gke").verdict, Verdict::Ok);
-        assert_eq!(judge_version("1", "25", "v1.25.0").verdict, Verdict::Warning);
+        assert_eq!(judge_version("1", "32+", "v1.32.2-gke").verdict, Verdict::Ok);
+        assert_eq!(judge_version("1", "31", "v1.31.0").verdict, Verdict::Warning);
     }
 
     #[test]

@@ -190,10 +190,12 @@ impl EndpointSource {
         Some(Self { namespace: of.namespace.clone(), service: of.service.clone(), port, provenance })
     }
 
-    /// The ready addresses with their zones: those of every slice that has the port's name. Tells whether any slice has it.
+    /// The ready addresses with their zones: those of every slice that has the port's name. Tells whether any slice has it, or none
+    /// has a port: a Service without pods has a slice without ports, in place of those that it had.
     fn addresses(&self, view: &View<'_>) -> (Addresses, bool) {
         let slices = view.slices_of(&self.namespace, &self.service);
-        let (mut addresses, mut known) = (Addresses::new(), slices.is_empty());
+        let mut addresses = Addresses::new();
+        let mut known = slices.iter().all(|slice| slice.ports.is_empty());
         for slice in slices {
             for (_, number) in slice.ports.iter().filter(|(name, _)| *name == self.port) {
                 known = true;
@@ -205,8 +207,8 @@ impl EndpointSource {
         (addresses, known)
     }
 
-    /// The assignment that these slices make; none where there are slices and none knows the port by its name: they are of
-    /// another version of the Service.
+    /// The assignment that these slices make; none where they have ports and none has the port's name: they are of another version of
+    /// the Service.
     pub fn endpoints(&self, slices: &View<'_>) -> Option<Endpoints> {
         let (addresses, known) = self.addresses(slices);
         known.then(|| assignment(addresses))

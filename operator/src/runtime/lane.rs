@@ -18,7 +18,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         mpsc::{Receiver, Sender},
     },
     time::Instant,
@@ -60,6 +60,15 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Running> {
         lock(&self.running)
+    }
+
+    /// The same, if nobody holds it.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Running>> {
+        match self.running.try_lock() {
+            Ok(running) => Some(running),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
@@ -112,6 +121,12 @@ impl Lane {
         (Arc::new(Self { open, state: Mutex::default(), turns }), Turns(told))
     }
 
+    /// One that publishes nothing.
+    #[cfg(test)]
+    pub(crate) fn closed() -> Arc<Self> {
+        Self::new(Provenance::Files).0
+    }
+
     /// Tells of changed EndpointSlices; the core must be told of them as well. Other kinds are passed over.
     pub fn note(&self, changes: &[Change], seen: Instant) {
         if !self.open {
@@ -153,18 +168,25 @@ impl Lane {
         for Followed { cluster, source } in followed {
             let (service, name) = ((cluster.namespace.clone(), cluster.service.clone()), cluster.name());
             let all = followers.entry(service.clone()).or_default();
+            let before = all.len();
             all.retain(|one| one.cluster != name || one.gateway != *gateway);
+            let followed_before = all.len() < before;
             let Some(source) = source else {
                 if all.is_empty() {
                     followers.remove(&service);
                 }
                 continue;
             };
-            let newest = source.endpoints(&View::new(slices)).filter(|_| *fed);
-            if let (Some(newest), Some(Some(planned))) = (newest, delta.endpoints.get_mut(&name))
-                && **planned != newest
-            {
-                *planned = Arc::new(newest);
+            if *fed && let Some(Some(planned)) = delta.endpoints.get_mut(&name) {
+                match source.endpoints(&View::new(slices)) {
+                    Some(newest) if **planned != newest => *planned = Arc::new(newest),
+                    // The core has not read these slices, or it would have planned nothing: what it planned may be older than what
+                    // is in force. It resolves the cluster again once it has.
+                    None if followed_before && !planned.endpoints.is_empty() => {
+                        delta.endpoints.remove(&name);
+                    }
+                    _ => {}
+                }
             }
             let (gateway, shared) = (gateway.clone(), Arc::clone(shared));
             // Nearly always the only one: a vector would make room for four.
@@ -205,13 +227,23 @@ impl Lane {
         for follower in services.iter().flat_map(|service| lock(&self.state).gateways_of(service)) {
             gateways.entry(follower.0).or_insert(follower.1);
         }
-        for (gateway, shared) in gateways {
-            let mut running = shared.lock();
-            let delta = lock(&self.state).newest(&gateway, services);
+        let publish = |gateway: &ObjectKey, shared: &Shared, mut running: MutexGuard<'_, Running>| {
+            let delta = lock(&self.state).newest(gateway, services);
             if !delta.is_empty() {
                 let applied = shared.store.update(|store| running.program.apply(delta, store, seen));
                 running.passed_by.extend(applied.changed);
             }
+        };
+        // A Gateway that the core is at comes last: the others do not wait for it.
+        let mut held = Vec::new();
+        for (gateway, shared) in &gateways {
+            match shared.try_lock() {
+                Some(running) => publish(gateway, shared, running),
+                None => held.push((gateway, shared)),
+            }
+        }
+        for (gateway, shared) in held {
+            publish(gateway, shared, shared.lock());
         }
     }
 }

@@ -5,16 +5,15 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::Path,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::BenchError;
+use crate::bench::child::Measured;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -24,11 +23,10 @@ const HOLD: &str = "hold";
 /// See the module. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Operator {
-    child: Child,
+    pub(super) child: Measured,
     admin: SocketAddr,
     pub(super) xds: SocketAddr,
-    /// When it was started.
-    pub(super) started: Instant,
+    /// Removed after the process has ended: fields are dropped in this order.
     folder: TempDir,
 }
 
@@ -46,24 +44,22 @@ impl Operator {
         let [admin, xds] = free.each_ref().map(TcpListener::local_addr);
         let (admin, xds) = (admin?, xds?);
         drop(free);
-        let mut command = match cpus {
-            None => Command::new(binary),
-            Some(cpus) => {
-                let mut command = Command::new("taskset");
-                command.args(["--cpu-list", cpus]).arg(binary);
-                command
-            }
-        };
-        command
-            .args(["operator", "--namespace", namespace, "--name", "bench", "--peer-address", "127.0.0.1"])
-            .args(["--admin", &admin.to_string(), "--xds", &xds.to_string()])
-            .env("PORTOLAN_HOLD_RESOLVING", folder.path().join(HOLD))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(folder.path().join("log"))?);
-        let started = Instant::now();
-        let child = command.spawn().map_err(|error| start(format!("{}: {error}", binary.display())))?;
-        Ok(Self { child, admin, xds, started, folder })
+        let child = Measured::start(binary, cpus, folder.path().join("log"), |command| {
+            command
+                .args([
+                    "operator",
+                    "--namespace",
+                    namespace,
+                    "--name",
+                    "bench",
+                    "--peer-address",
+                    "127.0.0.1",
+                ])
+                .args(["--admin", &admin.to_string(), "--xds", &xds.to_string()])
+                .env("PORTOLAN_HOLD_RESOLVING", folder.path().join(HOLD));
+        });
+        let child = child.map_err(|error| start(error.to_string()))?;
+        Ok(Self { child, admin, xds, folder })
     }
 
     /// Its process.
@@ -94,12 +90,11 @@ impl Operator {
     }
 
     async fn wait_more(&mut self, of: &str) -> Result<(), BenchError> {
-        if let Some(status) = self.child.try_wait()? {
-            let why = format!("{status}\n{}", self.log());
+        if let Some(why) = self.child.ended()? {
             return Err(BenchError::Ended { what: "portolan operator", why });
         }
-        if self.started.elapsed() > PATIENCE {
-            let of = format!("{of}; the end of the operator's log:\n{}", self.log());
+        if self.child.started.elapsed() > PATIENCE {
+            let of = format!("{of}; the end of the operator's log:\n{}", self.child.log());
             return Err(BenchError::Late { of, seconds: PATIENCE.as_secs() });
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -129,38 +124,14 @@ impl Operator {
         let answer = self.ask("/metrics").await;
         answer.map(|(_, text)| Metrics(text)).ok_or_else(|| BenchError::Ended {
             what: "portolan operator",
-            why: format!("its metrics cannot be read\n{}", self.log()),
+            why: format!("its metrics cannot be read\n{}", self.child.log()),
         })
     }
 
-    fn log(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
-    }
-
     /// Ends it in order, so that the next one gets the Lease at once.
-    pub(super) async fn stop(mut self) -> Result<(), BenchError> {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM).map_err(io::Error::from)?;
-        }
-        let until = Instant::now() + Duration::from_secs(30);
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > until {
-                let why = format!("does not end after SIGTERM\n{}", self.log());
-                return Err(BenchError::Ended { what: "portolan operator", why });
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub(super) async fn stop(self) -> Result<(), BenchError> {
+        let stopped = self.child.stop().await;
+        stopped.map_err(|error| BenchError::Ended { what: "portolan operator", why: error.to_string() })
     }
 }
 

@@ -124,7 +124,7 @@ impl Site {
         let mut operator = Operator::start(portolan, SYSTEM, cpus.as_deref())?;
         let ready = operator.ready().await?;
         operator.leads().await?;
-        let started = operator.started;
+        let started = operator.child.started;
         self.operator = Some(operator);
         self.fleets_serve().await?;
         Ok((started, ready))

@@ -74,6 +74,49 @@ async fn endpoints_pass_by_while_the_core_is_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_placeholder_of_a_service_without_pods_passes_by_as_well() {
+    let rig = rig().await;
+    assert!(rig.told("10.0.0.1"));
+    let hold = rig.hold();
+    // As the controller of EndpointSlices writes it, in place of the slice that the Service had.
+    let placeholder = changes(
+        "
+kind: EndpointSlice
+metadata: {name: blue, labels: {kubernetes.io/service-name: blue}}
+ports: []
+endpoints: []
+",
+    );
+    rig.handle.lane().note(&placeholder, Instant::now());
+    let until = Instant::now() + LIMIT;
+    while rig.told("10.0.0.1") {
+        assert!(Instant::now() < until, "the pods are gone, and are still told");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(hold);
+    // A core that is behind brings none of them back.
+    rig.handle.changes(batch(slice("10.0.0.2", ""))).unwrap();
+    rig.handle.ask(|_| ()).await.unwrap();
+    assert!(!rig.told("10.0.0."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_that_is_behind_a_renamed_port_brings_nothing_old_back() {
+    let rig = rig().await;
+    rig.handle.lane().note(&slice("10.0.0.2", ""), Instant::now());
+    rig.comes_to_tell("10.0.0.2").await;
+    let renamed = slice("10.0.0.3", "web");
+    rig.handle.lane().note(&renamed, Instant::now());
+    rig.handle.changes(batch(slice("10.0.0.9", ""))).unwrap();
+    rig.handle.ask(|_| ()).await.unwrap();
+    assert!(rig.told("10.0.0.2") && !rig.told("10.0.0.9"), "what the core planned is older");
+    // It decides once it has read them: a Service that knows no such port has no endpoints.
+    rig.handle.changes(batch(renamed)).unwrap();
+    rig.handle.ask(|_| ()).await.unwrap();
+    assert!(!rig.told("10.0.0."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_core_that_is_behind_does_not_bring_old_endpoints_back() {
     let rig = rig().await;
     let hold = rig.hold();

@@ -91,7 +91,13 @@ impl Collector {
         loop {
             taken.clear();
             tokio::select! {
-                objects = self.edges.slices.next() => taken.push(Feed::Objects(objects)),
+                slices = self.edges.slices.next() => {
+                    // After what the other watches have seen: slices name the ports of their Service as it is by then.
+                    while taken.len() < TOGETHER && let Ok(feed) = feeds.try_recv() {
+                        taken.push(feed);
+                    }
+                    taken.extend(slices);
+                }
                 count = feeds.recv_many(&mut taken, TOGETHER) => if count == 0 { return },
             }
             if self.take(taken.drain(..)).await.is_err() {

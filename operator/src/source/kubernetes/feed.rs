@@ -137,6 +137,10 @@ impl Outlet {
                 self.slices.put(objects);
                 Ok(())
             }
+            Feed::Trouble { subject: Subject::Kind(Kind::EndpointSlice), .. } => {
+                self.slices.fail(feed);
+                Ok(())
+            }
             feed => self.queue.send(feed).await.map_err(|_| Ended),
         }
     }
