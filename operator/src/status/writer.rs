@@ -178,7 +178,7 @@ impl Writer {
             if let Some(until) = self.rivals().wait(key, words, Instant::now()) {
                 return Outcome::NotBefore(until);
             }
-            if let Some(until) = self.pace().wait(key, Instant::now()) {
+            if let Some(until) = self.pace().wait(key, words, Instant::now()) {
                 return Outcome::NotBefore(until);
             }
             let told = notices(&observed.status(), &fields);
@@ -220,7 +220,7 @@ impl Writer {
     }
 
     fn on_written(&self, key: &ObjectKey, words: u64) {
-        self.pace().on_written(key, Instant::now());
+        self.pace().on_written(key, words, Instant::now());
         let wait = self.rivals().on_written(key, words, Instant::now());
         if let Some(wait) = wait {
             tracing::warn!(
