@@ -28,6 +28,10 @@ const QUEUE: usize = 256;
 /// The longest note that the API takes, in bytes (events.k8s.io/v1: 1 kB).
 const MAX_NOTE: usize = 1024;
 
+/// So many sent events are remembered, to join equal ones. The recorder itself only bounds the time, six minutes, and looks at all
+/// of them each time: at the most that [`limit`] lets through, thousands of objects of a few KiB.
+const REMEMBERED: u32 = 256;
+
 /// How long sending one may take.
 const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -68,21 +72,26 @@ pub fn channel(
 ) -> (Events, impl Future<Output = ()> + use<>) {
     let (queue, waiting) = mpsc::channel(QUEUE);
     let reporter = Reporter { controller: CONTROLLER_NAME.into(), instance: Some(cut(instance, 128)) };
-    let recorder = Recorder::new(client, reporter);
+    let recorder = move || Recorder::new(client.clone(), reporter.clone());
     (Events { queue, metrics: Arc::clone(&metrics) }, send(recorder, waiting, metrics))
 }
 
 async fn send(
-    recorder: Recorder,
+    remember: impl Fn() -> Recorder,
     mut waiting: mpsc::Receiver<(ObjectKey, Arc<str>, Notice)>,
     metrics: Arc<Metrics>,
 ) {
     let mut limit = Limit::new(Instant::now());
+    let (mut recorder, mut remembered) = (remember(), 0);
     while let Some((key, uid, notice)) = waiting.recv().await {
         if !limit.allows(&key, Instant::now()) {
             metrics.on_event("dropped");
             continue;
         }
+        if remembered == REMEMBERED {
+            (recorder, remembered) = (remember(), 0);
+        }
+        remembered += 1;
         let (event, about) = (event(&notice), reference(&key, &uid));
         match tokio::time::timeout(REQUEST, recorder.publish(&event, &about)).await {
             Ok(Ok(())) => metrics.on_event("sent"),
