@@ -5,6 +5,7 @@
 pub mod client;
 mod event;
 mod identity;
+mod messages;
 mod registry;
 mod server;
 mod session;

@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Ready;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -15,25 +14,20 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either};
-use portolan_xds_proto::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use portolan_xds_proto::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
 use rustls::ServerConfig as TlsConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::Authority;
+use super::messages::{self, Incoming};
 use super::session::{Session, SessionConfig};
 use super::shared::{SharedRegistry, SharedStore};
 use super::stream::StreamConfig;
@@ -189,9 +183,7 @@ impl<P: Programs> AdsServer<P> {
     where
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let ads = Ads { server: self.clone(), shutdown: shutdown.clone() };
-        let service = AggregatedDiscoveryServiceServer::new(ads)
-            .max_decoding_message_size(self.config.max_request_bytes);
+        let gate = Gate { authority, server: self.clone(), shutdown: shutdown.clone() };
         let mut server = Server::builder()
             .http2_keepalive_interval(Some(self.config.keepalive_interval))
             .http2_keepalive_timeout(Some(self.config.keepalive_timeout))
@@ -200,28 +192,24 @@ impl<P: Programs> AdsServer<P> {
             server = server.max_connection_age(age);
         }
         server
-            .serve_with_incoming_shutdown(
-                Gate { authority, service, replicas: self.replicas.clone() },
-                ReceiverStream::new(incoming),
-                shutdown.cancelled_owned(),
-            )
+            .serve_with_incoming_shutdown(gate, ReceiverStream::new(incoming), shutdown.cancelled_owned())
             .await
     }
 }
 
-/// Identifies every request, then lets through the one method that is served.
+/// Identifies every request, then opens a stream for the one method that is served.
 struct Gate<P> {
     authority: Authority,
-    service: AggregatedDiscoveryServiceServer<Ads<P>>,
-    replicas: Option<Arc<dyn ReplicaMethod>>,
+    server: AdsServer<P>,
+    shutdown: CancellationToken,
 }
 
 impl<P> Clone for Gate<P> {
     fn clone(&self) -> Self {
         Self {
             authority: self.authority.clone(),
-            service: self.service.clone(),
-            replicas: self.replicas.clone(),
+            server: self.server.clone(),
+            shutdown: self.shutdown.clone(),
         }
     }
 }
@@ -231,75 +219,48 @@ impl<P: Programs> Service<http::Request<Body>> for Gate<P> {
     type Error = Infallible;
     type Future = Either<
         Ready<Result<Self::Response, Infallible>>,
-        Either<
-            BoxFuture<'static, Result<Self::Response, Infallible>>,
-            <AggregatedDiscoveryServiceServer<Ads<P>> as Service<http::Request<Body>>>::Future,
-        >,
+        BoxFuture<'static, Result<Self::Response, Infallible>>,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let refuse = |status: Status| Either::Left(std::future::ready(Ok(status.into_http())));
-        if let Some(method) = self.replicas.clone().filter(|method| method.path() == request.uri().path()) {
-            if let Err(status) = self.authority.admit_replica(request.extensions()) {
-                tracing::warn!(reason = status.message(), "refused a connection that is no replica's");
-                return refuse(status);
-            }
-            return Either::Right(Either::Left(method.call(request).map(Ok).boxed()));
-        }
-        let gateway = match self.authority.identify(request.extensions()) {
-            Ok(gateway) => gateway,
-            Err(status) => {
-                tracing::warn!(reason = status.message(), "refused a connection without identity");
-                return refuse(status);
-            }
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let answer = match self.replica(&request) {
+            Ok(Some(method)) => return Either::Right(method.call(request).map(Ok).boxed()),
+            Ok(None) => self.proxy(request),
+            Err(status) => Err(status),
         };
+        Either::Left(std::future::ready(Ok(answer.unwrap_or_else(Status::into_http))))
+    }
+}
+
+impl<P: Programs> Gate<P> {
+    /// The method that a replica asks for; nothing if the request is not for it.
+    fn replica(&self, request: &http::Request<Body>) -> Result<Option<&Arc<dyn ReplicaMethod>>, Status> {
+        let method = self.server.replicas.as_ref().filter(|method| method.path() == request.uri().path());
+        if method.is_some()
+            && let Err(status) = self.authority.admit_replica(request.extensions())
+        {
+            tracing::warn!(reason = status.message(), "refused a connection that is no replica's");
+            return Err(status);
+        }
+        Ok(method)
+    }
+
+    /// Opens a stream, if this is a proxy that asks for one.
+    fn proxy(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let gateway = self.authority.identify(request.extensions()).inspect_err(|status| {
+            tracing::warn!(reason = status.message(), "refused a connection without identity");
+        })?;
         if request.uri().path() != DELTA_PATH {
-            let message = format!(
+            return Err(Status::unimplemented(format!(
                 "{} is not served: only DeltaAggregatedResources is (in the bootstrap, api_type: DELTA_GRPC)",
                 request.uri().path()
-            );
-            return refuse(Status::unimplemented(message));
+            )));
         }
-        request.extensions_mut().insert(gateway);
-        Either::Right(Either::Right(self.service.call(request)))
-    }
-}
-
-/// The service behind the gate.
-struct Ads<P> {
-    server: AdsServer<P>,
-    shutdown: CancellationToken,
-}
-
-type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl<P: Programs> AggregatedDiscoveryService for Ads<P> {
-    type StreamAggregatedResourcesStream = ResponseStream<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        // The gate answers before.
-        Err(Status::unimplemented("only DeltaAggregatedResources is served"))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let gateway = request
-            .extensions()
-            .get::<GatewayKey>()
-            .cloned()
-            .ok_or_else(|| Status::unauthenticated("no identity"))?;
-        let programs = &self.server.programs;
+        let AdsServer { programs, registry, config, next_stream, .. } = &self.server;
         if !programs.is_ready() {
             return Err(Status::unavailable("the control plane is starting: its first sync is not complete"));
         }
@@ -309,17 +270,15 @@ impl<P: Programs> AggregatedDiscoveryService for Ads<P> {
         let (responses, outgoing) = mpsc::channel(QUEUED_RESPONSES);
         let session = Session {
             programs: Arc::clone(programs),
-            registry: Arc::clone(&self.server.registry),
+            registry: Arc::clone(registry),
             store,
             gateway,
-            id: StreamId(self.server.next_stream.fetch_add(1, Ordering::Relaxed)),
-            config: SessionConfig {
-                stream: self.server.config.stream,
-                read_timeout: self.server.config.read_timeout,
-            },
+            id: StreamId(next_stream.fetch_add(1, Ordering::Relaxed)),
+            config: SessionConfig { stream: config.stream, read_timeout: config.read_timeout },
             shutdown: self.shutdown.clone(),
         };
-        tokio::spawn(session.run(request.into_inner(), responses));
-        Ok(Response::new(ReceiverStream::new(outgoing)))
+        let requests = Incoming::new(request.into_body(), config.max_request_bytes);
+        tokio::spawn(session.run(requests, responses));
+        Ok(messages::response(ReceiverStream::new(outgoing)))
     }
 }

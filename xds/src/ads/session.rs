@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use portolan_xds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::event::bounded;
+use super::messages::Incoming;
 use super::server::Programs;
 use super::shared::{SharedRegistry, SharedStore};
 use super::{Event, Stream, StreamConfig, StreamId};
@@ -72,7 +73,7 @@ impl<P: Programs> Drop for Registered<P> {
 
 impl<P: Programs> Session<P> {
     /// Runs until the proxy leaves, the Gateway or the server ends, or the proxy does not read.
-    pub(super) async fn run(self, requests: Streaming<DeltaDiscoveryRequest>, responses: Responses) {
+    pub(super) async fn run(self, requests: Incoming<DeltaDiscoveryRequest>, responses: Responses) {
         self.registry.update(|registry| registry.open(self.id, self.gateway.clone(), SystemTime::now()));
         let mut registered = Registered {
             programs: Arc::clone(&self.programs),
@@ -91,7 +92,7 @@ impl<P: Programs> Session<P> {
         }
     }
 
-    async fn serve(&self, mut requests: Streaming<DeltaDiscoveryRequest>, responses: &Responses) -> End {
+    async fn serve(&self, mut requests: Incoming<DeltaDiscoveryRequest>, responses: &Responses) -> End {
         let mut stream = Stream::new(self.config.stream);
         let mut changes = self.store.subscribe();
         let mut reported = None;
