@@ -37,6 +37,7 @@ pub use hostname::{Hostname, InvalidHostname};
 pub use key::{InvalidObjectKey, Kind, Meta, ObjectKey};
 pub use labels::{Namespace, Selector};
 pub use matches::{GrpcMethod, GrpcName, HttpMatch, Path, PathKind, RegexOrExact, Values};
+pub(crate) use parse::{Identity, parse_identified};
 pub use parse::{ParseError, parse};
 pub use policy::{BackendTlsPolicy, BackendValidation, PolicyTarget, SubjectAltName};
 pub use reference::{BackendRef, ObjectRef, ParametersRef, ParentRef};

@@ -30,20 +30,21 @@ pub struct ParseError {
     pub message: String,
 }
 
-#[derive(Deserialize)]
+/// What is used of an object's metadata.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawMeta {
-    name: Arc<str>,
+pub(crate) struct Identity {
+    pub(crate) name: Arc<str>,
     #[serde(default)]
-    uid: Option<Arc<str>>,
+    pub(crate) uid: Option<Arc<str>>,
     #[serde(default)]
-    namespace: Option<Arc<str>>,
+    pub(crate) namespace: Option<Arc<str>>,
     #[serde(default)]
-    generation: Option<i64>,
+    pub(crate) generation: Option<i64>,
     #[serde(default)]
-    creation_timestamp: Option<jiff::Timestamp>,
+    pub(crate) creation_timestamp: Option<jiff::Timestamp>,
     #[serde(default)]
-    labels: Option<BTreeMap<Arc<str>, Arc<str>>>,
+    pub(crate) labels: Option<BTreeMap<Arc<str>, Arc<str>>>,
 }
 
 /// Parses an object of `kind` from its JSON, which has passed schema validation or comes from an API server that did it.
@@ -52,8 +53,13 @@ struct RawMeta {
 /// outer shape is there.
 pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
     let nobody = || ObjectKey::new(kind, "", "?");
-    let raw: RawMeta = lift(json.get("metadata").unwrap_or(&Value::Null))
+    let identity: Identity = lift(json.get("metadata").unwrap_or(&Value::Null))
         .map_err(|message| ParseError { key: nobody(), message: format!("metadata: {message}") })?;
+    parse_identified(kind, &identity, json)
+}
+
+/// As [`parse`], of an object whose metadata was read before; `json` has the rest.
+pub(crate) fn parse_identified(kind: Kind, raw: &Identity, json: &Value) -> Result<Object, ParseError> {
     let namespace: Arc<str> = if kind.cluster_scoped() {
         "".into()
     } else {
@@ -78,7 +84,7 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
         Kind::BackendTlsPolicy => policy(meta, spec).map(|v| Object::BackendTlsPolicy(Arc::new(v))),
         Kind::ReferenceGrant => grant(meta, spec).map(|v| Object::ReferenceGrant(Arc::new(v))),
         Kind::Service => service(meta, spec).map(|v| Object::Service(Arc::new(v))),
-        Kind::EndpointSlice => slice(meta, &raw, json).map(|v| Object::EndpointSlice(Arc::new(v))),
+        Kind::EndpointSlice => slice(meta, raw, json).map(|v| Object::EndpointSlice(Arc::new(v))),
         Kind::Secret => secret(meta, json).map(|v| Object::Secret(Arc::new(v))),
         Kind::ConfigMap => config_map(meta, json).map(|v| Object::ConfigMap(Arc::new(v))),
         Kind::ClusterTrustBundle => trust_bundle(meta, spec).map(|v| Object::ClusterTrustBundle(Arc::new(v))),
@@ -97,9 +103,12 @@ pub fn parse(kind: Kind, json: &Value) -> Result<Object, ParseError> {
 
 /// Reads JSON into a shape. The error begins with the field that is wrong.
 fn lift<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(json).map_err(|error| match error.path().to_string().as_str() {
-        "." => error.into_inner().to_string(),
-        field => format!("{field}: {}", error.inner()),
+    // To know the field takes as long as reading: only where there is something to tell.
+    T::deserialize(json).or_else(|_| {
+        serde_path_to_error::deserialize(json).map_err(|error| match error.path().to_string().as_str() {
+            "." => error.into_inner().to_string(),
+            field => format!("{field}: {}", error.inner()),
+        })
     })
 }
 
@@ -199,7 +208,7 @@ fn service(meta: Meta, spec: &Value) -> Result<Service, String> {
     Ok(Service { meta, ports: ports.collect(), external_name: raw.type_.as_deref() == Some("ExternalName") })
 }
 
-fn slice(meta: Meta, raw_meta: &RawMeta, json: &Value) -> Result<EndpointSlice, String> {
+fn slice(meta: Meta, raw_meta: &Identity, json: &Value) -> Result<EndpointSlice, String> {
     #[derive(Deserialize)]
     struct RawPort {
         #[serde(default)]

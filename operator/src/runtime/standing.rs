@@ -81,7 +81,8 @@ fn for_each_condition(status: &mut Value, visit: &mut impl FnMut(u64, &mut Value
                                 visit(xxh3_64(place.as_bytes()), condition);
                             }
                         }
-                        _ => walk(value, &format!("{path}/{name}"), visit),
+                        Value::Object(_) | Value::Array(_) => walk(value, &format!("{path}/{name}"), visit),
+                        _ => {}
                     }
                 }
             }

@@ -9,7 +9,6 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    core::DynamicObject,
 };
 use portolan_crds::names::CONTROLLER_NAME;
 use serde_json::{Map, Value, json};
@@ -29,7 +28,7 @@ use crate::{
     metrics::{Metrics, StatusWrite},
     model::{Kind, ObjectKey},
     runtime::{Dirty, Handle},
-    source::kubernetes::{Observations, Observed, chain, resource},
+    source::kubernetes::{Observations, Observed, Seen, chain, resource},
 };
 
 /// How long the first write of a change waits for the proxies' answer, so that there is one write and not two.
@@ -163,7 +162,7 @@ impl Writer {
         let Ok(desired) = self.handle.ask(move |core| core.status(&asked)).await else {
             return Outcome::Settled;
         };
-        let words = xxhash_rust::xxh3::xxh3_64(json!(desired).to_string().as_bytes());
+        let mut words = None;
         for _ in 0..CONFLICTS {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let fields = match merge(&observed.status(), observed.generation, desired.as_ref(), &now) {
@@ -171,6 +170,9 @@ impl Writer {
                 Merged::Same | Merged::Behind => return Outcome::Settled,
                 Merged::Write(fields) => fields,
             };
+            let words = *words.get_or_insert_with(|| {
+                desired.as_ref().map_or(0, |it| xxhash_rust::xxh3::xxh3_64(it.to_string().as_bytes()))
+            });
             let patient = since + PATIENCE;
             if desired.as_ref().is_some_and(is_pending) && Instant::now() < patient {
                 return Outcome::NotBefore(patient);
@@ -236,7 +238,7 @@ impl Writer {
         Outcome::Failed
     }
 
-    fn api(&self, key: &ObjectKey) -> Api<DynamicObject> {
+    fn api(&self, key: &ObjectKey) -> Api<Seen> {
         let resource = resource(key.kind);
         if key.kind.cluster_scoped() {
             Api::all_with(self.client.clone(), &resource)
@@ -248,7 +250,7 @@ impl Writer {
     async fn read(&self, key: &ObjectKey) -> Result<Option<Observed>, String> {
         let api = self.api(key);
         match tokio::time::timeout(REQUEST, api.get_opt(&key.name)).await {
-            Ok(Ok(object)) => Ok(object.as_ref().map(Observed::of)),
+            Ok(Ok(object)) => Ok(object.map(Observed::of)),
             Ok(Err(error)) => Err(chain(&error)),
             Err(_) => Err(format!("no answer for {} s", REQUEST.as_secs())),
         }
@@ -277,7 +279,7 @@ impl Writer {
             }
         };
         match tokio::time::timeout(REQUEST.min(left), patched).await {
-            Ok(Ok(object)) => Ok(Observed::of(&object)),
+            Ok(Ok(object)) => Ok(Observed::of(object)),
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Err(Refusal::Conflict),
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Err(Refusal::Gone),
             Ok(Err(error)) => Err(Refusal::Failed(chain(&error))),

@@ -95,7 +95,7 @@ impl Objects {
     /// Parses what is new and adds it.
     pub(super) fn add(&mut self, news: News) {
         match news {
-            News::Changed(key, seen) => {
+            News::Changed(key, mut seen) => {
                 let observed = seen.observed(key.kind);
                 self.observed.extend(observed.map(|observed| (key.clone(), Some(observed))));
                 match seen.parse(key.kind) {
@@ -104,7 +104,7 @@ impl Objects {
                     Err(error) => self.problems.push(Problem::of_object(key, error.message)),
                 }
             }
-            News::Touched(key, seen) => {
+            News::Touched(key, mut seen) => {
                 let observed = seen.observed(key.kind);
                 self.observed.extend(observed.map(|observed| (key, Some(observed))));
             }

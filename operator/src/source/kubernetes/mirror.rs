@@ -113,7 +113,7 @@ mod tests {
                 "generation": generation, "resourceVersion": version,
             },
         });
-        Seen::from(serde_json::from_value::<kube::core::DynamicObject>(json).unwrap())
+        serde_json::from_value(json).unwrap()
     }
 
     /// What a sequence of events says, as `+name`, `~name` and `-name`; `!` when everything is listed.
@@ -192,7 +192,7 @@ mod tests {
         .unwrap();
         other["apiVersion"] = "gateway.networking.k8s.io/v1".into();
         other["kind"] = "HTTPRoute".into();
-        let other = Seen::from(serde_json::from_value::<kube::core::DynamicObject>(other).unwrap());
+        let other = serde_json::from_value(other).unwrap();
         assert_eq!(told(&mut mirror, [Event::Apply(other)]), "+a");
     }
 

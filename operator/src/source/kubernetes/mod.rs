@@ -40,7 +40,7 @@ pub use crds::{Installed, Release, installed};
 pub use observations::Observations;
 pub use resource::SecretAccess;
 pub(crate) use resource::{has_status, resource};
-pub use seen::Observed;
+pub use seen::{Observed, Seen};
 pub(crate) use served::served;
 pub use snapshot::{Snapshot, SnapshotError};
 pub(crate) use watch::chain;

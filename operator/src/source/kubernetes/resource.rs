@@ -1,4 +1,4 @@
-//! How each kind is asked for: its resource in the API, and how much of it is worth asking for.
+//! How each kind is asked for: its resource in the API, and which objects of it are worth asking for.
 //!
 //! Derived from the kind wherever the API has a rule, so that a new kind needs a line here only if it is special.
 
@@ -6,15 +6,6 @@ use kube::core::{ApiResource, GroupVersionKind};
 use portolan_crds::names::{API_GROUP, GATEWAY_API_GROUP, labels::SERVICE_NAME};
 
 use crate::model::Kind;
-
-/// How much of a kind's objects is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
-    /// Everything.
-    Whole,
-    /// `metadata` alone: the API server leaves out the rest.
-    Metadata,
-}
 
 /// How Secrets are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -29,14 +20,13 @@ pub enum SecretAccess {
 /// What is watched of a kind as a whole; `None` where objects are watched by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watched {
-    pub(super) extent: Extent,
     pub(super) labels: Option<&'static str>,
     pub(super) fields: Option<&'static str>,
 }
 
 /// See [`Watched`].
 pub(super) fn watched(kind: Kind, secrets: SecretAccess) -> Option<Watched> {
-    let whole = Watched { extent: Extent::Whole, labels: None, fields: None };
+    let whole = Watched { labels: None, fields: None };
     match kind {
         Kind::Secret => match secrets {
             SecretAccess::Referenced => None,
@@ -44,8 +34,6 @@ pub(super) fn watched(kind: Kind, secrets: SecretAccess) -> Option<Watched> {
         },
         // Slices without it belong to no Service.
         Kind::EndpointSlice => Some(Watched { labels: Some(SERVICE_NAME), ..whole }),
-        // Labels are all that selectors look at.
-        Kind::Namespace => Some(Watched { extent: Extent::Metadata, ..whole }),
         _ => Some(whole),
     }
 }
@@ -125,6 +113,5 @@ mod tests {
         assert_eq!(watched(Kind::Secret, SecretAccess::Referenced), None);
         let all = watched(Kind::Secret, SecretAccess::All).unwrap();
         assert_eq!(all.fields, Some("type=kubernetes.io/tls"));
-        assert_eq!(watched(Kind::Namespace, SecretAccess::Referenced).unwrap().extent, Extent::Metadata);
     }
 }

@@ -1,12 +1,20 @@
-//! An object as the API server gave it, cut to what is used of it.
+//! An object as the API server gives it, cut to what is used of it while it is read.
+//!
+//! managedFields and annotations (the last applied configuration is one) are often the larger part of an object; they never
+//! become anything in memory. A status stays the text that it is.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
-use kube::core::{DynamicObject, ObjectMeta, PartialObjectMeta};
-use serde_json::{Map, Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta, Resource};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::resource::has_status;
-use crate::model::{Kind, Object, ObjectKey, ParseError, parse};
+use crate::model::{Identity, Kind, Object, ObjectKey, ParseError, parse_identified};
 
 /// Keys of a Secret that are ever read.
 const SECRET_KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
@@ -33,66 +41,185 @@ pub struct Observed {
     pub finalizers: Vec<String>,
     /// Whether metadata.deletionTimestamp is set.
     pub deleted: bool,
-    /// The status as JSON text: smaller than its tree, and rarely looked at.
+    /// The status as JSON text: smaller than its tree, and rarely looked at. It is as the API server wrote it.
     pub status: Box<str>,
 }
 
 impl Observed {
     /// Of an object that was just read or written.
-    pub fn of(object: &DynamicObject) -> Self {
-        let meta = &object.metadata;
+    pub fn of(mut object: Seen) -> Self {
+        Self::take(&mut object)
+    }
+
+    /// Takes the status out of it.
+    fn take(object: &mut Seen) -> Self {
+        let meta = &object.meta;
         Self {
             uid: text(meta.uid.as_ref()),
             resource_version: text(meta.resource_version.as_ref()),
             generation: meta.generation.unwrap_or(0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             deleted: meta.deletion_timestamp.is_some(),
-            status: object.data.get("status").map_or_else(|| "{}".into(), |it| it.to_string().into()),
+            status: object.status.take().map_or_else(|| "{}".into(), Into::into),
         }
     }
 
     /// The status as JSON.
     pub fn status(&self) -> Value {
-        // It was written from a tree.
+        // It was read as JSON.
         serde_json::from_str(&self.status).unwrap_or_default()
     }
 }
 
-/// An object, whole or its metadata alone.
-#[derive(Clone, Debug)]
-pub(super) struct Seen(DynamicObject);
+/// See the module.
+#[derive(Clone, Default)]
+pub struct Seen {
+    meta: ObjectMeta,
+    status: Option<Box<RawValue>>,
+    /// All fields but these two, apiVersion and kind.
+    fields: Map<String, Value>,
+}
 
-impl From<DynamicObject> for Seen {
-    fn from(object: DynamicObject) -> Self {
-        Self(object)
+impl fmt::Debug for Seen {
+    // It may be a Secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectMeta { namespace, name, resource_version, .. } = &self.meta;
+        f.debug_struct("Seen")
+            .field("namespace", namespace)
+            .field("name", name)
+            .field("resource_version", resource_version)
+            .finish_non_exhaustive()
     }
 }
 
-impl From<PartialObjectMeta<DynamicObject>> for Seen {
-    fn from(object: PartialObjectMeta<DynamicObject>) -> Self {
-        Self(DynamicObject { types: None, metadata: object.metadata, data: Value::Object(Map::new()) })
+/// What is read of metadata.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Read {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+    finalizers: Option<Vec<String>>,
+}
+
+impl From<Read> for ObjectMeta {
+    fn from(read: Read) -> Self {
+        Self {
+            name: read.name,
+            namespace: read.namespace,
+            uid: read.uid,
+            resource_version: read.resource_version,
+            generation: read.generation,
+            creation_timestamp: read.creation_timestamp,
+            deletion_timestamp: read.deletion_timestamp,
+            labels: read.labels,
+            finalizers: read.finalizers,
+            ..Self::default()
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Seen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Seen;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of the Kubernetes API")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
+                let mut seen = Seen::default();
+                let mut identified = false;
+                while let Some(name) = map.next_key::<String>()? {
+                    match &*name {
+                        "metadata" => {
+                            seen.meta = map.next_value::<Read>()?.into();
+                            identified = true;
+                        }
+                        "status" => seen.status = Some(map.next_value()?),
+                        "apiVersion" | "kind" => _ = map.next_value::<IgnoredAny>()?,
+                        _ => _ = seen.fields.insert(name, map.next_value()?),
+                    }
+                }
+                if identified { Ok(seen) } else { Err(A::Error::missing_field("metadata")) }
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+impl Resource for Seen {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
     }
 }
 
 impl Seen {
     pub(super) fn key(&self, kind: Kind) -> ObjectKey {
-        key(kind, &self.0.metadata)
+        let namespace = if kind.cluster_scoped() { "".into() } else { text(self.meta.namespace.as_ref()) };
+        ObjectKey::new(kind, namespace, text(self.meta.name.as_ref()))
     }
 
     pub(super) fn version(&self) -> Version {
-        let meta = &self.0.metadata;
+        let meta = &self.meta;
         let spec = meta.generation.map(|generation| (text(meta.uid.as_ref()), generation));
         Version { resource: text(meta.resource_version.as_ref()), spec }
     }
 
-    /// What a status writer needs; `None` for kinds without a status of ours.
-    pub(super) fn observed(&self, kind: Kind) -> Option<Observed> {
-        has_status(kind).then(|| Observed::of(&self.0))
+    /// What a status writer needs, which takes the status out; `None` for kinds without a status of ours.
+    pub(super) fn observed(&mut self, kind: Kind) -> Option<Observed> {
+        has_status(kind).then(|| Observed::take(self))
     }
 
     /// The object in our model.
     pub(super) fn parse(self, kind: Kind) -> Result<Object, ParseError> {
-        parse(kind, &pruned(kind, self.0))
+        let Self { meta, mut fields, .. } = self;
+        if kind == Kind::Secret
+            && let Some(Value::Object(data)) = fields.get_mut("data")
+        {
+            data.retain(|name, _| SECRET_KEYS.contains(&name.as_str()));
+        }
+        let identity = Identity {
+            name: text(meta.name.as_ref()),
+            uid: meta.uid.map(Into::into),
+            namespace: meta.namespace.map(Into::into),
+            generation: meta.generation,
+            creation_timestamp: meta.creation_timestamp.map(|at| at.0),
+            labels: meta.labels.map(|labels| labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect()),
+        };
+        parse_identified(kind, &identity, &Value::Object(fields))
     }
 }
 
@@ -100,49 +227,25 @@ fn text(field: Option<&String>) -> Arc<str> {
     field.map_or_else(|| "".into(), |text| text.as_str().into())
 }
 
-fn key(kind: Kind, meta: &ObjectMeta) -> ObjectKey {
-    let namespace = if kind.cluster_scoped() { "".into() } else { text(meta.namespace.as_ref()) };
-    ObjectKey::new(kind, namespace, text(meta.name.as_ref()))
-}
-
-/// The JSON that the model is made from: no managedFields, no annotations (the last applied configuration is as large
-/// as the object), no status, and of Secrets no key that nothing reads.
-fn pruned(kind: Kind, object: DynamicObject) -> Value {
-    let meta = object.metadata;
-    let mut json = object.data;
-    if !json.is_object() {
-        json = json!({});
-    }
-    json["metadata"] = json!({
-        "name": meta.name,
-        "uid": meta.uid,
-        "namespace": meta.namespace,
-        "generation": meta.generation,
-        "creationTimestamp": meta.creation_timestamp,
-        "labels": meta.labels,
-    });
-    if let Some(fields) = json.as_object_mut() {
-        fields.remove("status");
-        if kind == Kind::Secret
-            && let Some(Value::Object(data)) = fields.get_mut("data")
-        {
-            data.retain(|name, _| SECRET_KEYS.contains(&name.as_str()));
-        }
-    }
-    json
-}
-
 #[cfg(test)]
 mod tests {
+    use kube::core::WatchEvent;
+    use serde_json::json;
+
     use super::*;
 
-    fn object(json: Value) -> DynamicObject {
-        serde_json::from_value(json).unwrap()
+    /// As it comes from the API server.
+    fn seen(json: &Value) -> Seen {
+        let event = json!({"type": "ADDED", "object": json}).to_string();
+        match serde_json::from_str(&event).unwrap() {
+            WatchEvent::Added(seen) => seen,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn what_nothing_reads_is_cut() {
-        let secret = object(json!({
+        let secret = seen(&json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {
                 "name": "s", "namespace": "apps", "uid": "u", "resourceVersion": "7",
@@ -151,11 +254,10 @@ mod tests {
             },
             "data": {"tls.crt": "YQ==", "tls.key": "Yg==", "password": "Yw=="},
         }));
-        let text = pruned(Kind::Secret, secret).to_string();
-        for gone in ["password", "last-applied", "managedFields"] {
-            assert!(!text.contains(gone), "{gone} is in {text}");
-        }
-        assert!(text.contains("tls.crt") && text.contains("kubernetes.io/tls"), "{text}");
+        assert_eq!((&secret.meta.annotations, &secret.meta.managed_fields), (&None, &None));
+        assert!(!format!("{secret:?}").contains("Yg=="), "keys are in no log");
+        let Object::Secret(secret) = secret.parse(Kind::Secret).unwrap() else { panic!("no Secret") };
+        assert_eq!((secret.certificate.as_deref(), &*secret.type_), (Some(&b"a"[..]), "kubernetes.io/tls"));
     }
 
     #[test]
@@ -165,22 +267,21 @@ mod tests {
             "metadata": {"name": "c", "uid": "u", "generation": 3, "creationTimestamp": "1970-01-01T00:01:40Z"},
             "spec": {"controllerName": "portolan.dev/gateway-controller"},
         });
-        let parsed = Seen::from(object(json)).parse(Kind::GatewayClass).unwrap();
+        let parsed = seen(&json).parse(Kind::GatewayClass).unwrap();
         assert_eq!((parsed.meta().created, parsed.meta().generation), (100, 3));
         assert_eq!(&*parsed.meta().uid, "u");
     }
 
     #[test]
     fn a_status_is_kept_as_text_for_the_kinds_that_have_one() {
-        let json = json!({
+        let mut seen = seen(&json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": {"name": "g", "namespace": "d", "uid": "u", "resourceVersion": "9", "generation": 2},
             "spec": {}, "status": {"conditions": [{"type": "foreign"}]},
-        });
-        let seen = Seen::from(object(json));
+        }));
+        assert_eq!(seen.observed(Kind::Service), None);
         let observed = seen.observed(Kind::Gateway).unwrap();
         assert_eq!((&*observed.resource_version, observed.generation), ("9", 2));
         assert_eq!(observed.status(), json!({"conditions": [{"type": "foreign"}]}));
-        assert_eq!(seen.observed(Kind::Service), None);
     }
 }

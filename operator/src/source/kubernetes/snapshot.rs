@@ -2,18 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::{
-    Api, Client,
-    api::ListParams,
-    core::{ApiResource, DynamicObject, PartialObjectMeta},
-};
+use kube::{Api, Client, api::ListParams, core::ApiResource};
 
 use super::{
     Releases,
     crds::{Installed, installed},
-    resource::{
-        Extent, SecretAccess, Watched, is_custom, is_optional, resource, resource_in, version, watched,
-    },
+    resource::{SecretAccess, Watched, is_custom, is_optional, resource, resource_in, version, watched},
     seen::{Observed, Seen},
     served::served,
     watch::chain,
@@ -90,17 +84,16 @@ impl Snapshot {
     /// Reads objects by their names. One that cannot be read becomes a problem.
     pub async fn read_named(&mut self, client: &Client, keys: BTreeSet<ObjectKey>) {
         for key in keys {
-            let api: Api<DynamicObject> =
-                Api::namespaced_with(client.clone(), &key.namespace, &resource(key.kind));
+            let api: Api<Seen> = Api::namespaced_with(client.clone(), &key.namespace, &resource(key.kind));
             match api.get_opt(&key.name).await {
-                Ok(Some(object)) => self.add(key.kind, object.into()),
+                Ok(Some(object)) => self.add(key.kind, object),
                 Ok(None) => {}
                 Err(error) => self.problems.push(Problem::of_object(key, chain(&error))),
             }
         }
     }
 
-    fn add(&mut self, kind: Kind, seen: Seen) {
+    fn add(&mut self, kind: Kind, mut seen: Seen) {
         let key = seen.key(kind);
         self.statuses.extend(seen.observed(kind).map(|observed| (key.clone(), observed)));
         match seen.parse(kind) {
@@ -116,19 +109,9 @@ async fn list(client: &Client, resource: &ApiResource, watched: &Watched) -> Res
     params.field_selector = watched.fields.map(ToOwned::to_owned);
     let mut all = Vec::new();
     loop {
-        let more = match watched.extent {
-            Extent::Whole => {
-                let page = Api::<DynamicObject>::all_with(client.clone(), resource).list(&params).await?;
-                all.extend(page.items.into_iter().map(Seen::from));
-                page.metadata.continue_
-            }
-            Extent::Metadata => {
-                let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), resource);
-                let page = api.list(&params).await?;
-                all.extend(page.items.into_iter().map(Seen::from));
-                page.metadata.continue_
-            }
-        };
+        let page = Api::<Seen>::all_with(client.clone(), resource).list(&params).await?;
+        all.extend(page.items);
+        let more = page.metadata.continue_;
         params.continue_token = more.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
             return Ok(all);

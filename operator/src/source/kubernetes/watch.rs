@@ -3,23 +3,22 @@
 //! A watch that breaks off goes on where it was. One that cannot (410 Gone, a version that a restored API server never
 //! had, errors that do not end) starts over with a list, and what the list does not show any more is gone.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
-    Api, Client, Resource,
-    core::{ApiResource, DynamicObject, PartialObjectMeta},
+    Api, Client,
+    core::ApiResource,
     runtime::{
         utils::Backoff as _,
         watcher::{self, Config, DefaultBackoff, Event, watcher},
     },
 };
-use serde::de::DeserializeOwned;
 
 use super::{
     feed::{Ended, Feed, Objects, Outlet, Subject},
     mirror::Mirror,
-    resource::{Extent, Watched, resource, resource_in},
+    resource::{Watched, resource, resource_in},
     seen::Seen,
 };
 use crate::model::{Kind, ObjectKey};
@@ -40,7 +39,6 @@ const MAX_DELAY: Duration = Duration::from_secs(30);
 pub(super) struct Target {
     pub(super) subject: Subject,
     resource: ApiResource,
-    extent: Extent,
     namespace: Option<Arc<str>>,
     config: Config,
 }
@@ -51,8 +49,7 @@ impl Target {
         let mut config = Config::default().timeout(WATCH_SECONDS);
         config.label_selector = watched.labels.map(ToOwned::to_owned);
         config.field_selector = watched.fields.map(ToOwned::to_owned);
-        let (resource, extent) = (resource_in(kind, version), watched.extent);
-        Self { subject: Subject::Kind(kind), resource, extent, namespace: None, config }
+        Self { subject: Subject::Kind(kind), resource: resource_in(kind, version), namespace: None, config }
     }
 
     /// One object. The selector makes a Role with `resourceNames` enough.
@@ -60,47 +57,21 @@ impl Target {
         Self {
             subject: Subject::Object(key.clone()),
             resource: resource(key.kind),
-            extent: Extent::Whole,
             namespace: Some(key.namespace.clone()),
             config: Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", key.name)),
         }
     }
 
     fn events(&self, client: &Client) -> Events {
-        match self.extent {
-            Extent::Whole => self.events_of::<DynamicObject>(client),
-            Extent::Metadata => self.events_of::<PartialObjectMeta<DynamicObject>>(client),
-        }
-    }
-
-    fn events_of<K>(&self, client: &Client) -> Events
-    where
-        K: Resource<DynamicType = ApiResource, Scope = kube::core::DynamicResourceScope>,
-        K: Clone + Debug + DeserializeOwned + Send + 'static,
-        Seen: From<K>,
-    {
-        let api: Api<K> = match &self.namespace {
+        let api: Api<Seen> = match &self.namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource),
             None => Api::all_with(client.clone(), &self.resource),
         };
-        watcher(api, self.config.clone()).map(|event| event.map(convert)).boxed()
+        watcher(api, self.config.clone()).boxed()
     }
 }
 
 type Events = BoxStream<'static, Result<Event<Seen>, watcher::Error>>;
-
-fn convert<K>(event: Event<K>) -> Event<Seen>
-where
-    Seen: From<K>,
-{
-    match event {
-        Event::Apply(object) => Event::Apply(object.into()),
-        Event::Delete(object) => Event::Delete(object.into()),
-        Event::Init => Event::Init,
-        Event::InitApply(object) => Event::InitApply(object.into()),
-        Event::InitDone => Event::InitDone,
-    }
-}
 
 /// Watches until the collector is gone; cancelled by dropping.
 pub(super) async fn watch(client: &Client, target: &Target, mirror: &mut Mirror, outlet: &Outlet) -> Ended {
