@@ -32,11 +32,12 @@ pub(super) async fn document(cluster: &Cluster) -> Result<Value, String> {
     let client = connect(cluster).await.map_err(|error| error.to_string())?;
     let kinds = Kind::ALL.into_iter().filter(|kind| has_status(*kind));
     let snapshot = Snapshot::read(&client, kinds).await.map_err(|error| error.to_string())?;
-    let objects = snapshot.statuses.iter().filter_map(|(key, observed)| {
-        let status = ours(&snapshot, key, observed.status())?;
-        Some((key.to_string(), status))
-    });
-    let objects: Map<String, Value> = objects.collect();
+    let mut objects = Map::new();
+    for (key, observed) in &snapshot.statuses {
+        let status =
+            observed.status().map_err(|error| format!("{key}: its status cannot be read: {error}"))?;
+        objects.extend(ours(&snapshot, key, status).map(|status| (key.to_string(), status)));
+    }
     Ok(json!({
         "ready": true, "problems": snapshot.problems, "gateways": {}, "objects": objects,
     }))

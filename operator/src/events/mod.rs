@@ -28,9 +28,10 @@ const QUEUE: usize = 256;
 /// The longest note that the API takes, in bytes (events.k8s.io/v1: 1 kB).
 const MAX_NOTE: usize = 1024;
 
-/// So many sent events are remembered, to join equal ones. The recorder itself only bounds the time, six minutes, and looks at all
-/// of them each time: at the most that [`limit`] lets through, thousands of objects of a few KiB.
-const REMEMBERED: u32 = 256;
+/// So many sent events are remembered, to join equal ones. The recorder itself only bounds the time, six minutes: at the most that
+/// [`limit`] lets through, thousands of 2 KiB, and it looks at all of them each time. In a storm of that kind an object's next event
+/// comes after some six hundred others, and is still joined.
+const REMEMBERED: u32 = 1024;
 
 /// How long sending one may take.
 const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);

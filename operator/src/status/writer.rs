@@ -165,7 +165,11 @@ impl Writer {
         let mut words = None;
         for _ in 0..CONFLICTS {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let fields = match merge(&observed.status(), observed.generation, desired.as_ref(), &now) {
+            let current = match observed.status() {
+                Ok(current) => current,
+                Err(error) => return self.failed(key, &format!("what stands in it cannot be read: {error}")),
+            };
+            let fields = match merge(&current, observed.generation, desired.as_ref(), &now) {
                 // What is newer than we are reaches us, and then we look again.
                 Merged::Same | Merged::Behind => return Outcome::Settled,
                 Merged::Write(fields) => fields,
@@ -183,7 +187,7 @@ impl Writer {
             if let Some(until) = self.pace().wait(key, words, Instant::now()) {
                 return Outcome::NotBefore(until);
             }
-            let told = notices(&observed.status(), &fields);
+            let told = notices(&current, &fields);
             match self.write(key, &observed, Write::Status(fields)).await {
                 Ok(written) => {
                     for notice in told {

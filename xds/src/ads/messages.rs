@@ -16,8 +16,8 @@ use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use prost::Message;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 /// Before each message: whether it is compressed, in one byte, and its length, in four.
 const PREFIX: usize = 5;
@@ -50,6 +50,8 @@ impl<M: Message + Default> Incoming<M> {
                         self.begun.extend_from_slice(&data);
                     }
                 }
+                // Whoever takes a call back has nothing more to say.
+                Some(Err(error)) if error.code() == Code::Cancelled => return Ok(None),
                 Some(Err(error)) => return Err(error),
                 None if self.begun.is_empty() => return Ok(None),
                 None => return Err(Status::internal("the stream ended within a message")),

@@ -214,6 +214,19 @@ async fn shutdown_ends_the_streams_and_returns() {
 }
 
 #[tokio::test]
+async fn a_proxy_is_told_why_its_request_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ServerConfig { max_request_bytes: 100, ..ServerConfig::default() };
+    let running = serve_unix(&World::new(), &folder, config);
+    let options = ClientOptions { node_id: "long".repeat(100), ..ClientOptions::default() };
+    let mut client = AdsClient::connect_unix(&running.socket, options).await.unwrap();
+    client.subscribe_all(ResourceType::Cluster);
+    let status = client.wait_for_end(LIMIT).await.unwrap();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("at most 100"), "{status}");
+}
+
+#[tokio::test]
 async fn a_gateway_that_goes_ends_its_streams() {
     let folder = tempfile::tempdir().unwrap();
     let running = serve_unix(&World::new(), &folder, ServerConfig::default());

@@ -16,7 +16,8 @@ use super::{Event, Stream, StreamConfig, StreamId};
 use crate::GatewayKey;
 use crate::store::Seq;
 
-type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
+/// Boxed: a channel has room for 32 at once, 8 KiB of every silent stream.
+type Responses = mpsc::Sender<Result<Box<DeltaDiscoveryResponse>, Status>>;
 
 /// The limits and times of a session.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +122,11 @@ impl<P: Programs> Session<P> {
                 request = requests.message() => match request {
                     Ok(Some(request)) => self.on_request(&mut stream, &request, &mut reported),
                     Ok(None) => return End::gone("the proxy ended the stream"),
-                    Err(status) => return End::gone(format!("the connection broke: {}", status.message())),
+                    // Told, too: it may be the proxy's own mistake, and where the connection broke nobody hears it.
+                    Err(status) => return End {
+                        reason: format!("the requests cannot be read: {}", status.message()),
+                        status: Some(status),
+                    },
                 },
                 outcome = changes.changed() => if outcome.is_err() {
                     return End::told(Status::not_found(format!("Gateway {} is gone", self.gateway)));
@@ -165,7 +170,7 @@ impl<P: Programs> Session<P> {
                 Err(TrySendError::Closed(())) => return Err(End::gone("the proxy is gone")),
             };
             match self.store.read(|store| stream.poll(store, Instant::now())) {
-                Some(response) => permit.send(Ok(response)),
+                Some(response) => permit.send(Ok(Box::new(response))),
                 None => return Ok(Sent::All),
             }
         }

@@ -95,17 +95,17 @@ impl Objects {
     /// Parses what is new and adds it.
     pub(super) fn add(&mut self, news: News) {
         match news {
-            News::Changed(key, mut seen) => {
-                let observed = seen.observed(key.kind);
+            News::Changed(key, seen) => {
+                let (observed, content) = seen.split(key.kind);
                 self.observed.extend(observed.map(|observed| (key.clone(), Some(observed))));
-                match seen.parse(key.kind) {
+                match content.parse(key.kind) {
                     Ok(object) => self.changes.push((key, Some(object))),
                     // The last good version stays in force (the source's promise).
                     Err(error) => self.problems.push(Problem::of_object(key, error.message)),
                 }
             }
-            News::Touched(key, mut seen) => {
-                let observed = seen.observed(key.kind);
+            News::Touched(key, seen) => {
+                let (observed, _) = seen.split(key.kind);
                 self.observed.extend(observed.map(|observed| (key, Some(observed))));
             }
             News::Gone(key) => {

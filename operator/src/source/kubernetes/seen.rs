@@ -47,27 +47,27 @@ pub struct Observed {
 
 impl Observed {
     /// Of an object that was just read or written.
-    pub fn of(mut object: Seen) -> Self {
-        Self::take(&mut object)
+    pub fn of(object: Seen) -> Self {
+        Self::new(&object.meta, object.status)
     }
 
-    /// Takes the status out of it.
-    fn take(object: &mut Seen) -> Self {
-        let meta = &object.meta;
+    fn new(meta: &ObjectMeta, status: Option<Box<RawValue>>) -> Self {
         Self {
             uid: text(meta.uid.as_ref()),
             resource_version: text(meta.resource_version.as_ref()),
             generation: meta.generation.unwrap_or(0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             deleted: meta.deletion_timestamp.is_some(),
-            status: object.status.take().map_or_else(|| "{}".into(), Into::into),
+            status: status.map_or_else(|| "{}".into(), Into::into),
         }
     }
 
     /// The status as JSON.
-    pub fn status(&self) -> Value {
-        // It was read as JSON.
-        serde_json::from_str(&self.status).unwrap_or_default()
+    ///
+    /// # Errors
+    /// Where it is no JSON that we can read: then nothing may be written over it, as it holds what others wrote.
+    pub fn status(&self) -> Result<Value, serde_json::Error> {
+        serde_json::from_str(&self.status)
     }
 }
 
@@ -75,6 +75,7 @@ impl Observed {
 #[derive(Clone, Default)]
 pub struct Seen {
     meta: ObjectMeta,
+    /// In a watch event it can be read because the API server writes the event's type before its object.
     status: Option<Box<RawValue>>,
     /// All fields but these two, apiVersion and kind.
     fields: Map<String, Value>,
@@ -198,14 +199,23 @@ impl Seen {
         Version { resource: text(meta.resource_version.as_ref()), spec }
     }
 
-    /// What a status writer needs, which takes the status out; `None` for kinds without a status of ours.
-    pub(super) fn observed(&mut self, kind: Kind) -> Option<Observed> {
-        has_status(kind).then(|| Observed::take(self))
+    /// What a status writer needs, `None` for kinds without a status of ours; and the rest.
+    pub(super) fn split(self, kind: Kind) -> (Option<Observed>, Content) {
+        let Self { meta, status, fields } = self;
+        (has_status(kind).then(|| Observed::new(&meta, status)), Content { meta, fields })
     }
+}
 
+/// An object without its status.
+pub(super) struct Content {
+    meta: ObjectMeta,
+    fields: Map<String, Value>,
+}
+
+impl Content {
     /// The object in our model.
     pub(super) fn parse(self, kind: Kind) -> Result<Object, ParseError> {
-        let Self { meta, mut fields, .. } = self;
+        let Self { meta, mut fields } = self;
         if kind == Kind::Secret
             && let Some(Value::Object(data)) = fields.get_mut("data")
         {
@@ -256,7 +266,9 @@ mod tests {
         }));
         assert_eq!((&secret.meta.annotations, &secret.meta.managed_fields), (&None, &None));
         assert!(!format!("{secret:?}").contains("Yg=="), "keys are in no log");
-        let Object::Secret(secret) = secret.parse(Kind::Secret).unwrap() else { panic!("no Secret") };
+        let Object::Secret(secret) = secret.split(Kind::Secret).1.parse(Kind::Secret).unwrap() else {
+            panic!("no Secret")
+        };
         assert_eq!((secret.certificate.as_deref(), &*secret.type_), (Some(&b"a"[..]), "kubernetes.io/tls"));
     }
 
@@ -267,21 +279,21 @@ mod tests {
             "metadata": {"name": "c", "uid": "u", "generation": 3, "creationTimestamp": "1970-01-01T00:01:40Z"},
             "spec": {"controllerName": "portolan.dev/gateway-controller"},
         });
-        let parsed = seen(&json).parse(Kind::GatewayClass).unwrap();
+        let parsed = seen(&json).split(Kind::GatewayClass).1.parse(Kind::GatewayClass).unwrap();
         assert_eq!((parsed.meta().created, parsed.meta().generation), (100, 3));
         assert_eq!(&*parsed.meta().uid, "u");
     }
 
     #[test]
     fn a_status_is_kept_as_text_for_the_kinds_that_have_one() {
-        let mut seen = seen(&json!({
+        let seen = seen(&json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": {"name": "g", "namespace": "d", "uid": "u", "resourceVersion": "9", "generation": 2},
             "spec": {}, "status": {"conditions": [{"type": "foreign"}]},
         }));
-        assert_eq!(seen.observed(Kind::Service), None);
-        let observed = seen.observed(Kind::Gateway).unwrap();
+        assert_eq!(seen.clone().split(Kind::Service).0, None);
+        let observed = seen.split(Kind::Gateway).0.unwrap();
         assert_eq!((&*observed.resource_version, observed.generation), ("9", 2));
-        assert_eq!(observed.status(), json!({"conditions": [{"type": "foreign"}]}));
+        assert_eq!(observed.status().unwrap(), json!({"conditions": [{"type": "foreign"}]}));
     }
 }

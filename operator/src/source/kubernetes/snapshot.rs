@@ -93,10 +93,11 @@ impl Snapshot {
         }
     }
 
-    fn add(&mut self, kind: Kind, mut seen: Seen) {
+    fn add(&mut self, kind: Kind, seen: Seen) {
         let key = seen.key(kind);
-        self.statuses.extend(seen.observed(kind).map(|observed| (key.clone(), observed)));
-        match seen.parse(kind) {
+        let (observed, content) = seen.split(kind);
+        self.statuses.extend(observed.map(|observed| (key.clone(), observed)));
+        match content.parse(kind) {
             Ok(object) => _ = self.objects.insert(key, object),
             Err(error) => self.problems.push(Problem::of_object(key, error.message)),
         }
