@@ -29,7 +29,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_server(true)
         .build_client(true)
-        .codec_path("crate::codec::SmallBuffers")
         .compile_well_known_types(true)
         .compile_fds_with_config(descriptors, config)?;
     Ok(())

@@ -10,9 +10,9 @@ use crate::model::ObjectKey;
 /// Per object: this many at once, then one per [`OBJECT_REFILL`].
 const OBJECT_BURST: u32 = 10;
 const OBJECT_REFILL: Duration = Duration::from_mins(1);
-/// Altogether: this many at once, then one per [`TOTAL_REFILL`].
+/// Altogether: this many at once, then one per [`TOTAL_REFILL`]. The API server keeps each for an hour: a storm is 3,600 of them.
 const TOTAL_BURST: u32 = 100;
-const TOTAL_REFILL: Duration = Duration::from_millis(100);
+const TOTAL_REFILL: Duration = Duration::from_secs(1);
 
 /// Permits that are spent and come back with time.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +98,7 @@ mod tests {
         let mut limit = Limit::new(start);
         let sent = (0..1000).filter(|number| limit.allows(&key(number), start)).count();
         assert_eq!(sent, 100);
-        let later = start + Duration::from_secs(1);
+        let later = start + Duration::from_secs(10);
         let sent = (0..1000).filter(|number| limit.allows(&key(number), later)).count();
         assert_eq!(sent, 10);
         assert_eq!(limit.objects.len(), 100, "of the thousand only those are noted of which one was sent");

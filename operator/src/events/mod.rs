@@ -28,10 +28,10 @@ const QUEUE: usize = 256;
 /// The longest note that the API takes, in bytes (events.k8s.io/v1: 1 kB).
 const MAX_NOTE: usize = 1024;
 
-/// So many sent events are remembered, to join equal ones. The recorder itself only bounds the time, six minutes: at the most that
-/// [`limit`] lets through, thousands of 2 KiB, and it looks at all of them each time. In a storm of that kind an object's next event
-/// comes after some six hundred others, and is still joined.
-const REMEMBERED: u32 = 1024;
+/// So many sent events are remembered, to join equal ones. The recorder itself only bounds the time, six minutes, and looks at all of
+/// them with every new one. The most that [`limit`] lets through makes an object's next event come after some sixty others: it is
+/// joined still. More than that costs memory in a storm (B7 of docs/performance.md: with 1024 it grew by 6 %).
+const REMEMBERED: u32 = 256;
 
 /// How long sending one may take.
 const REQUEST: std::time::Duration = std::time::Duration::from_secs(5);

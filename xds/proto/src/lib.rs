@@ -9,7 +9,6 @@ use std::sync::LazyLock;
 use prost::{Message, Name};
 use prost_reflect::DescriptorPool;
 
-pub mod codec;
 pub mod dump;
 mod redact;
 
