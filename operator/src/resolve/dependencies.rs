@@ -19,6 +19,8 @@ pub(super) struct Dependencies {
     readers: HashMap<Arc<Read>, Readers>,
     /// Objects of kinds that are read by name and that somebody asked for.
     named: BTreeSet<ObjectKey>,
+    /// Since it was looked at: whether somebody asks for such an object who did not before, or no longer.
+    named_changed: bool,
 }
 
 /// Units that asked the same. Never empty.
@@ -45,6 +47,11 @@ impl Dependencies {
         self.named.iter()
     }
 
+    /// Whether an object of [`Dependencies::named`] has other readers than when this was called last.
+    pub(super) fn take_named_changed(&mut self) -> bool {
+        std::mem::take(&mut self.named_changed)
+    }
+
     /// Replaces the reads of a unit; none forgets it.
     pub(super) fn replace(&mut self, unit: &Unit, reads: BTreeSet<Read>) {
         let (unit, old) = match self.reads.remove_entry(unit) {
@@ -69,11 +76,12 @@ impl Dependencies {
     }
 
     fn enter(&mut self, read: Read, unit: &Arc<Unit>) -> Arc<Read> {
+        self.named_changed |= is_named(&read);
         match self.readers.entry(Arc::new(read)) {
             Entry::Vacant(entry) => {
                 let read = Arc::clone(entry.key());
                 if let Read::Object(key) = &*read
-                    && key.kind.is_read_by_name()
+                    && is_named(&read)
                 {
                     self.named.insert(key.clone());
                 }
@@ -94,6 +102,7 @@ impl Dependencies {
     }
 
     fn leave(&mut self, read: &Arc<Read>, unit: &Arc<Unit>) {
+        self.named_changed |= is_named(read);
         let nobody = match self.readers.get_mut(&**read) {
             None => return,
             Some(Readers::One(only)) => only == unit,
@@ -109,6 +118,11 @@ impl Dependencies {
             }
         }
     }
+}
+
+/// Whether this is a read of an object that an API server is asked for by its name.
+fn is_named(read: &Read) -> bool {
+    matches!(read, Read::Object(key) if key.kind.is_read_by_name())
 }
 
 #[cfg(test)]

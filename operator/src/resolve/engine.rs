@@ -88,6 +88,8 @@ pub struct Resolved {
     pub reports: BTreeSet<ObjectKey>,
     /// Gateways whose fleet plan changed, came or went.
     pub fleets: BTreeSet<ObjectKey>,
+    /// Whether [`Engine::referenced`] may be another now: listing it costs as much as there are certificates.
+    pub references: bool,
     /// How many units ran: the measure that cost follows the change.
     pub units_run: usize,
 }
@@ -196,6 +198,7 @@ impl Engine {
                 }
             }
             Kind::ListenerSet => {
+                resolved.references = true;
                 self.dirty.extend([Unit::Tls(key.clone()), Unit::PreRouting(key.clone())]);
             }
             Kind::BackendTlsPolicy => _ = self.dirty.insert(Unit::Policy(key.clone())),
@@ -257,6 +260,8 @@ impl Engine {
             if old == new {
                 continue;
             }
+            // Whose references count depends on which Gateways are ours, and which ListenerSets they take.
+            resolved.references |= matches!(unit, Unit::Listeners(_));
             let touched = self.effects.follow(&self.world, &mut self.state, &unit, (&old, &new), resolved);
             self.dirty.extend(touched.units);
             for read in touched.reads {
@@ -270,6 +275,7 @@ impl Engine {
                 self.remember(&unit, BTreeSet::new(), true);
             }
         }
+        resolved.references |= self.dependencies.take_named_changed();
     }
 
     /// Replaces a unit's recorded reads. A unit that gave nothing is forgotten unless it waits for something that a

@@ -23,7 +23,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use self::peers::Teller;
-use super::{Dirty, Hub, Input, Keep, Lane, Outlets, Standing, lane::Shared, pairs, progress::Progress};
+use super::{
+    Dirty, Hub, Input, Keep, Lane, Outlets, Standing, Taken, lane::Shared, pairs, progress::Progress,
+};
 use crate::{
     metrics::Metrics,
     model::{Kind, Object, ObjectKey},
@@ -118,13 +120,13 @@ impl Core {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let started = Instant::now();
-            let mut changes: Option<Batch> = None;
+            let mut changes = Changes::default();
             while let Some(input) = next.take() {
                 match input {
-                    Input::Changes(batch) => merge(&mut changes, batch),
+                    Input::Changes(batch, taken) => changes.add(batch, taken),
                     Input::Stop => return,
                     other => {
-                        self.take(changes.take());
+                        self.take(std::mem::take(&mut changes));
                         self.on_input(other);
                     }
                 }
@@ -139,7 +141,11 @@ impl Core {
 
     fn on_input(&mut self, input: Input) {
         match input {
-            Input::Changes(batch) => self.take(Some(batch)),
+            Input::Changes(batch, taken) => {
+                let mut changes = Changes::default();
+                changes.add(batch, taken);
+                self.take(changes);
+            }
             Input::Synced => {
                 self.synced = true;
                 self.hub.set_ready();
@@ -162,9 +168,17 @@ impl Core {
         }
     }
 
-    /// Takes in changed objects.
-    fn take(&mut self, batch: Option<Batch>) {
-        let Some(mut batch) = batch else { return };
+    /// Takes in changed objects, and tells whoever waits for that.
+    fn take(&mut self, changes: Changes) {
+        if let Some(batch) = changes.batch {
+            self.take_batch(batch);
+        }
+        for taken in changes.taken {
+            taken();
+        }
+    }
+
+    fn take_batch(&mut self, mut batch: Batch) {
         self.problems = std::mem::take(&mut batch.problems);
         if batch.changes.is_empty() {
             return;
@@ -182,7 +196,6 @@ impl Core {
         for follower in &self.followers {
             follower.add(classes.iter().cloned());
         }
-        tell(&self.outlets.referenced, self.engine.referenced());
     }
 
     /// The classes of Gateways that change, before and after.
@@ -200,6 +213,9 @@ impl Core {
     /// of the change.
     fn follow(&mut self, resolved: Resolved, seen: Instant) {
         let started = Instant::now();
+        if resolved.references {
+            tell(&self.outlets.referenced, self.engine.referenced());
+        }
         let (mut reports, mut followed) = (resolved.reports, resolved.followed);
         for (gateway, delta) in resolved.deltas {
             if !self.served.contains_key(&gateway) {
@@ -536,13 +552,23 @@ fn tell<T: PartialEq>(outlet: &watch::Sender<T>, value: T) {
     });
 }
 
-/// Adds a batch to what waits: a later version of an object replaces an earlier one.
-fn merge(into: &mut Option<Batch>, later: Batch) {
-    match into {
-        None => *into = Some(later),
-        Some(batch) => {
-            batch.changes.extend(later.changes);
-            batch.problems = later.problems;
+/// Changes that are taken in together.
+#[derive(Default)]
+struct Changes {
+    batch: Option<Batch>,
+    taken: Vec<Taken>,
+}
+
+impl Changes {
+    /// Adds a batch to what waits: a later version of an object replaces an earlier one.
+    fn add(&mut self, later: Batch, taken: Option<Taken>) {
+        match &mut self.batch {
+            None => self.batch = Some(later),
+            Some(batch) => {
+                batch.changes.extend(later.changes);
+                batch.problems = later.problems;
+            }
         }
+        self.taken.extend(taken);
     }
 }

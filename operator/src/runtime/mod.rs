@@ -63,9 +63,12 @@ pub type Plans = BTreeMap<ObjectKey, Arc<FleetPlan>>;
 /// What this replica's proxies reject, by Gateway; none where they reject nothing.
 pub type VerdictsOfAll = BTreeMap<GatewayKey, Arc<Verdicts>>;
 
+/// Called on the core's thread after what it came with was taken in.
+type Taken = Box<dyn FnOnce() + Send>;
+
 /// Something that the core is told.
 enum Input {
-    Changes(Batch),
+    Changes(Batch, Option<Taken>),
     Synced,
     Placed(ObjectKey, Option<Placement>),
     Proxy(GatewayKey, StreamId, Event),
@@ -115,7 +118,13 @@ impl std::fmt::Debug for Handle {
 impl Handle {
     /// Tells of changed objects, and of the problems that the source has now.
     pub fn changes(&self, batch: Batch) -> Result<(), Stopped> {
-        self.send(Input::Changes(batch))
+        self.send(Input::Changes(batch, None))
+    }
+
+    /// The same; `taken` runs on the core's thread once they are taken in: keep it short. One message where an
+    /// [`Handle::ask`] after the changes would be two, and would wake the core twice.
+    pub fn changes_then(&self, batch: Batch, taken: impl FnOnce() + Send + 'static) -> Result<(), Stopped> {
+        self.send(Input::Changes(batch, Some(Box::new(taken))))
     }
 
     /// Every kind has been read once: from now on proxies are served.

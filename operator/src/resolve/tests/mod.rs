@@ -98,6 +98,7 @@ impl Told {
 struct Rig {
     engine: Engine,
     told: BTreeMap<ObjectKey, Told>,
+    referenced: std::collections::BTreeSet<ObjectKey>,
     last: Resolved,
 }
 
@@ -120,9 +121,7 @@ impl Rig {
             let address = |port: (u16, Transport)| (port, Ok(vec![([127, 0, 0, 1], port.0).into()]));
             let placement = Placement::bound(ports.into_iter().map(address));
             let resolved = self.engine.place(&gateway, Some(placement));
-            for (gateway, delta) in &resolved.deltas {
-                self.told.entry(gateway.clone()).or_default().take(delta);
-            }
+            self.follow(&resolved);
         }
     }
 
@@ -140,10 +139,18 @@ impl Rig {
     }
 
     fn take(&mut self, resolved: Resolved) {
+        self.follow(&resolved);
+        self.last = resolved;
+    }
+
+    fn follow(&mut self, resolved: &Resolved) {
         for (gateway, delta) in &resolved.deltas {
             self.told.entry(gateway.clone()).or_default().take(delta);
         }
-        self.last = resolved;
+        let referenced = self.engine.referenced();
+        // Whoever watches what is referred to looks only when told so.
+        assert!(resolved.references || referenced == self.referenced, "{:?} {referenced:?}", self.referenced);
+        self.referenced = referenced;
     }
 
     fn web(&self) -> &Told {

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{mpsc::Receiver, watch as channel};
+use tokio::sync::{mpsc::Receiver, oneshot, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -65,6 +65,9 @@ pub(super) struct Collector {
     progress: Progress,
     troubles: BTreeMap<Subject, Arc<str>>,
     problems: BTreeMap<ObjectKey, Problem>,
+    /// What the core was given last and has perhaps not taken in yet. It is looked at only before the core is given more:
+    /// by then it has mostly answered, and nobody had to be woken up for it.
+    given: Option<oneshot::Receiver<()>>,
 }
 
 /// How far the first sync is.
@@ -82,7 +85,8 @@ struct Progress {
 
 impl Collector {
     pub(super) fn new(edges: Edges) -> Self {
-        Self { edges, progress: Progress::default(), troubles: BTreeMap::new(), problems: BTreeMap::new() }
+        let (progress, troubles, problems) = (Progress::default(), BTreeMap::new(), BTreeMap::new());
+        Self { edges, progress, troubles, problems, given: None }
     }
 
     /// Works until the watches or the core are gone.
@@ -121,15 +125,26 @@ impl Collector {
                 }
             }
         }
-        if !changes.is_empty() || news {
+        // One batch at a time, so that a slow core slows the watches.
+        if let Some(taken) = self.given.take() {
+            taken.await.map_err(|_| Stopped)?;
+        }
+        if changes.is_empty() && !news {
+            self.edges.observations.update(observed);
+        } else {
             let problems = self.problems.values().cloned().collect();
             let seen = first_seen.unwrap_or_else(Instant::now);
-            self.edges.handle.changes(Batch { changes: changes.into_iter().collect(), problems, seen })?;
-            // The core has taken it in when it answers.
-            self.edges.handle.ask(|_| ()).await?;
+            let (tell, taken) = oneshot::channel();
+            let observations = Arc::clone(&self.edges.observations);
+            let batch = Batch { changes: changes.into_iter().collect(), problems, seen };
+            self.edges.handle.changes_then(batch, move || {
+                // After the core: whoever asks it about what was observed gets an answer that is not older.
+                observations.update(observed);
+                // A collector that is gone waits for nothing.
+                let _ = tell.send(());
+            })?;
+            self.given = Some(taken);
         }
-        // After the core: whoever asks it about what was observed gets an answer that is not older.
-        self.edges.observations.update(observed);
         if !self.progress.complete {
             self.advance().await?;
         }
