@@ -198,14 +198,15 @@ impl Core {
         }
     }
 
-    /// The classes of Gateways that change, before and after.
+    /// The classes that Gateways come to and leave.
     fn classes_of(&self, batch: &Batch) -> BTreeSet<ObjectKey> {
-        let gateways = batch.changes.iter().filter(|(key, _)| key.kind == Kind::Gateway);
-        let versions = gateways.flat_map(|(key, new)| [self.engine.world().get(key), new.as_ref()]);
-        let classes = versions.filter_map(|gateway| match gateway {
+        let class = |gateway: Option<&Object>| match gateway {
             Some(Object::Gateway(gateway)) => Some(gateway.class.clone()),
             _ => None,
-        });
+        };
+        let gateways = batch.changes.iter().filter(|(key, _)| key.kind == Kind::Gateway);
+        let moves = gateways.map(|(key, new)| [class(self.engine.world().get(key)), class(new.as_ref())]);
+        let classes = moves.filter(|[old, new]| old != new).flatten().flatten();
         classes.map(|class| ObjectKey::new(Kind::GatewayClass, "", class)).collect()
     }
 

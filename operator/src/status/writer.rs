@@ -162,6 +162,9 @@ impl Writer {
         let Ok(desired) = self.handle.ask(move |core| core.status(&asked)).await else {
             return Outcome::Settled;
         };
+        if desired.is_some() {
+            self.observations.set_foreign(key, false);
+        }
         let mut words = None;
         for _ in 0..CONFLICTS {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -170,8 +173,12 @@ impl Writer {
                 Err(error) => return self.failed(key, &format!("what stands in it cannot be read: {error}")),
             };
             let fields = match merge(&current, observed.generation, desired.as_ref(), &now) {
+                Merged::Same => {
+                    self.observations.set_foreign(key, desired.is_none());
+                    return Outcome::Settled;
+                }
                 // What is newer than we are reaches us, and then we look again.
-                Merged::Same | Merged::Behind => return Outcome::Settled,
+                Merged::Behind => return Outcome::Settled,
                 Merged::Write(fields) => fields,
             };
             let words = *words.get_or_insert_with(|| {

@@ -1,26 +1,50 @@
 //! What the API server has of each object's status, as the watches last saw it: what a status writer compares with.
 //!
-//! Kept on every replica, so that a new leader starts without reading anything again.
+//! Kept on every replica, so that a new leader starts without reading anything again. Promise: whoever follows is told of every
+//! object that may need a write, and not of what other controllers do among themselves.
 
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
+use portolan_crds::names::CONTROLLER_NAME;
+
 use super::seen::Observed;
 use crate::{model::ObjectKey, runtime::Dirty};
+
+/// One object.
+#[derive(Debug)]
+struct Known {
+    observed: Arc<Observed>,
+    /// Whoever writes statuses has found that nothing of it is ours.
+    foreign: bool,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Observations {
-    objects: RwLock<HashMap<ObjectKey, Arc<Observed>>>,
+    objects: RwLock<HashMap<ObjectKey, Known>>,
     follower: RwLock<Option<Arc<Dirty>>>,
 }
 
 impl Observations {
     /// The newest version of an object that was seen.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<Observed>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        objects.get(key).map(|known| Arc::clone(&known.observed))
+    }
+
+    /// Notes whether an object, with the status that it has, concerns whoever writes statuses. Of one that does not, the
+    /// follower is told again when its status names our controller or when it is gone; the core tells when it becomes ours.
+    pub fn set_foreign(&self, key: &ObjectKey, foreign: bool) {
+        let differs = |known: &Known| known.foreign != foreign;
+        if !self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).is_some_and(differs) {
+            return;
+        }
+        if let Some(known) = self.objects.write().unwrap_or_else(PoisonError::into_inner).get_mut(key) {
+            known.foreign = foreign;
+        }
     }
 
     /// Every object with a status.
@@ -28,7 +52,8 @@ impl Observations {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// From now on adds every object that is seen again. One follower at a time.
+    /// From now on adds every object that is seen again, but what is foreign and what a write of ours has shown already.
+    /// One follower at a time.
     pub fn follow(&self, follower: Arc<Dirty>) {
         *self.follower.write().unwrap_or_else(PoisonError::into_inner) = Some(follower);
     }
@@ -38,9 +63,9 @@ impl Observations {
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         // An object that the watch does not know is gone, or is told soon.
         if let Some(known) = objects.get_mut(key)
-            && is_newer(&observed, known)
+            && is_newer(&observed, &known.observed)
         {
-            *known = Arc::new(observed);
+            known.observed = Arc::new(observed);
         }
     }
 
@@ -53,21 +78,41 @@ impl Observations {
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         let mut touched = Vec::with_capacity(seen.len());
         for (key, observed) in seen {
-            match observed {
-                // The watch may be behind what a write of ours has shown.
-                Some(observed) if objects.get(&key).is_some_and(|known| is_newer(known, &observed)) => {
-                    continue;
-                }
-                Some(observed) => _ = objects.insert(key.clone(), Arc::new(observed)),
-                None => _ = objects.remove(&key),
+            let Some(observed) = observed else {
+                objects.remove(&key);
+                touched.push(key);
+                continue;
+            };
+            let Some(known) = objects.get_mut(&key) else {
+                objects.insert(key.clone(), Known { observed: Arc::new(observed), foreign: false });
+                touched.push(key);
+                continue;
+            };
+            // The watch may be where a write of ours was, or behind that.
+            if is_same(&known.observed, &observed) || is_newer(&known.observed, &observed) {
+                continue;
             }
-            touched.push(key);
+            known.foreign &= !may_name_us(&observed);
+            known.observed = Arc::new(observed);
+            if !known.foreign {
+                touched.push(key);
+            }
         }
         drop(objects);
         if let Some(follower) = follower {
             follower.add(touched);
         }
     }
+}
+
+/// Whether a status has entries of ours, perhaps. It is JSON: in a text without escapes, a name is as it is.
+fn may_name_us(observed: &Observed) -> bool {
+    observed.status.contains(CONTROLLER_NAME) || observed.status.contains('\\')
+}
+
+/// Whether both are the same version of the same object.
+fn is_same(one: &Observed, other: &Observed) -> bool {
+    one.uid == other.uid && one.resource_version == other.resource_version
 }
 
 /// Whether `one` is a later version than `other` of the same object. Versions of a resource are decimal numbers that
@@ -77,5 +122,87 @@ fn is_newer(one: &Observed, other: &Observed) -> bool {
     match (number(one), number(other)) {
         (Some(one_version), Some(other_version)) => one.uid == other.uid && one_version > other_version,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Kind;
+
+    fn route() -> ObjectKey {
+        ObjectKey::new(Kind::HttpRoute, "apps", "r")
+    }
+
+    fn observed(version: u32, status: &str) -> Observed {
+        Observed {
+            uid: "u".into(),
+            resource_version: version.to_string().into(),
+            generation: 1,
+            finalizers: Vec::new(),
+            deleted: false,
+            status: status.into(),
+        }
+    }
+
+    struct Follower(Arc<Observations>, Arc<Dirty>);
+
+    impl Follower {
+        fn new() -> Self {
+            let follower = Self(Arc::default(), Arc::default());
+            follower.0.follow(Arc::clone(&follower.1));
+            follower
+        }
+
+        /// Whether the follower is told of what a watch shows.
+        async fn is_told(&self, shown: Option<Observed>) -> bool {
+            self.0.update(vec![(route(), shown)]);
+            tokio::time::timeout(Duration::from_millis(5), self.1.take()).await.is_ok()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_other_controllers_do_is_not_told() {
+        let follower = Follower::new();
+        let theirs = r#"{"parents": [{"controllerName": "example.com/other"}]}"#;
+        assert!(follower.is_told(Some(observed(1, theirs))).await, "nobody has looked at it yet");
+        assert!(follower.is_told(Some(observed(2, theirs))).await);
+        follower.0.set_foreign(&route(), true);
+        assert!(!follower.is_told(Some(observed(3, theirs))).await);
+        assert_eq!(&*follower.0.get(&route()).unwrap().resource_version, "3", "it is kept all the same");
+        follower.0.set_foreign(&route(), false);
+        assert!(follower.is_told(Some(observed(4, theirs))).await);
+        follower.0.set_foreign(&route(), true);
+        assert!(follower.is_told(None).await);
+        assert!(follower.is_told(Some(observed(5, theirs))).await, "another object of that name");
+    }
+
+    #[tokio::test]
+    async fn an_entry_in_our_name_is_told_whoever_wrote_it() {
+        for status in [
+            format!(r#"{{"parents": [{{"controllerName": "{CONTROLLER_NAME}"}}]}}"#),
+            format!(
+                r#"{{"parents": [{{"controllerName": "{}"}}]}}"#,
+                CONTROLLER_NAME.replace('/', "\\u002f")
+            ),
+        ] {
+            let follower = Follower::new();
+            follower.is_told(Some(observed(1, "{}"))).await;
+            follower.0.set_foreign(&route(), true);
+            assert!(follower.is_told(Some(observed(2, &status))).await, "{status}");
+            assert!(follower.is_told(Some(observed(3, "{}"))).await, "until somebody has looked");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_write_of_ours_has_shown_is_not_told() {
+        let follower = Follower::new();
+        follower.is_told(Some(observed(1, "{}"))).await;
+        follower.0.note(&route(), observed(3, r#"{"parents": []}"#));
+        assert!(!follower.is_told(Some(observed(2, "{}"))).await, "older than our write");
+        assert!(!follower.is_told(Some(observed(3, r#"{"parents": []}"#))).await, "our write");
+        assert!(follower.is_told(Some(observed(4, "{}"))).await, "somebody else's");
     }
 }
