@@ -162,8 +162,9 @@ impl Writer {
         let Ok(desired) = self.handle.ask(move |core| core.status(&asked)).await else {
             return Outcome::Settled;
         };
-        if desired.is_some() {
-            self.observations.set_foreign(key, false);
+        if desired.is_some() && self.observations.set_foreign(key, false) {
+            let Some(newest) = self.observations.get(key) else { return Outcome::Settled };
+            observed = newest;
         }
         let mut words = None;
         for _ in 0..CONFLICTS {

@@ -37,14 +37,16 @@ impl Observations {
 
     /// Notes whether an object, with the status that it has, concerns whoever writes statuses. Of one that does not, the
     /// follower is told again when its status names our controller or when it is gone; the core tells when it becomes ours.
-    pub fn set_foreign(&self, key: &ObjectKey, foreign: bool) {
+    /// Returns whether it was noted otherwise: of what was foreign, the newest version may not have been told.
+    pub fn set_foreign(&self, key: &ObjectKey, foreign: bool) -> bool {
         let differs = |known: &Known| known.foreign != foreign;
         if !self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).is_some_and(differs) {
-            return;
+            return false;
         }
         if let Some(known) = self.objects.write().unwrap_or_else(PoisonError::into_inner).get_mut(key) {
             known.foreign = foreign;
         }
+        true
     }
 
     /// Every object with a status.
