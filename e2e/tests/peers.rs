@@ -148,7 +148,13 @@ async fn proxy(
     });
     let known: Vec<(ResourceType, Vec<String>)> =
         has.iter().map(|(kind, held)| (*kind, held.keys().cloned().collect())).collect();
-    let options = ClientOptions { node_id: "pod".into(), reject: Some(reject), follow: true, has };
+    let options = ClientOptions {
+        node_id: "pod".into(),
+        reject: Some(reject),
+        follow: true,
+        has,
+        ..ClientOptions::default()
+    };
     let client = AdsClient::open(channel, options).await.unwrap();
     client.subscribe_all(ResourceType::Cluster);
     client.subscribe_all(ResourceType::Listener);

@@ -214,7 +214,8 @@ impl Replica {
             reject
         });
         let known = !has.is_empty();
-        let options = ClientOptions { node_id: "test".into(), reject, follow: true, has };
+        let options =
+            ClientOptions { node_id: "test".into(), reject, follow: true, has, ..ClientOptions::default() };
         let channel = channel(self.address, proxy_config(authorities)).await.unwrap();
         let client = AdsClient::open(channel, options).await.unwrap();
         client.subscribe_all(ResourceType::Cluster);

@@ -177,7 +177,8 @@ async fn envoy(socket: &Path, rejects: Option<&'static str>, has: View) -> AdsCl
         reject
     });
     let known = !has.is_empty();
-    let options = ClientOptions { node_id: "test".into(), reject, follow: true, has };
+    let options =
+        ClientOptions { node_id: "test".into(), reject, follow: true, has, ..ClientOptions::default() };
     let client = AdsClient::connect_unix(socket, options).await.unwrap();
     client.subscribe_all(ResourceType::Cluster);
     client.subscribe_all(ResourceType::Listener);

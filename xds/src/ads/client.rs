@@ -1,7 +1,7 @@
 //! A small delta ADS client, for tests and benchmarks: it acknowledges what it gets and keeps it.
 //!
 //! It can reject by predicate, say at a reconnect what it has, and follow references as Envoy does (a cluster's
-//! endpoints, a listener's routes and secrets; virtual hosts come with routes). It is no proxy: it applies nothing.
+//! endpoints, a listener's routes and secrets; virtual hosts where a table says that they come by themselves). It is no proxy: it applies nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use portolan_xds_proto::dump::to_json;
+use portolan_xds_proto::envoy::config::cluster::v3::Cluster;
+use portolan_xds_proto::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use portolan_xds_proto::envoy::config::core::v3::Node;
+use portolan_xds_proto::envoy::config::route::v3::RouteConfiguration;
 use portolan_xds_proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use portolan_xds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use portolan_xds_proto::google::rpc;
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -69,6 +73,9 @@ pub struct ClientOptions {
     pub follow: bool,
     /// What the client says that it has, in its first request of each type. See [`AdsClient::view`].
     pub has: View,
+    /// Types of which it wants everything. It asks for these before the server has answered in any way: a server that is
+    /// written in Go opens its half of a stream with its first response.
+    pub first: Vec<ResourceType>,
 }
 
 impl fmt::Debug for ClientOptions {
@@ -117,12 +124,6 @@ impl AdsClient {
     /// Opens a stream on a channel, which the caller made: over TCP, with TLS or without.
     pub async fn open(channel: Channel, options: ClientOptions) -> Result<Self, StreamEnded> {
         let (requests, outgoing) = mpsc::channel(16);
-        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-        let incoming = client
-            .delta_aggregated_resources(ReceiverStream::new(outgoing))
-            .await
-            .map_err(StreamEnded)?
-            .into_inner();
         let (commands, orders) = mpsc::unbounded_channel();
         let (received, responses) = mpsc::unbounded_channel();
         let (sender, changed) = watch::channel(0);
@@ -131,14 +132,20 @@ impl AdsClient {
             ended: Mutex::new(None),
             changed: sender,
         });
-        let task = Task { shared: Arc::clone(&shared), requests, options, asked: Vec::new(), received };
+        let first: Vec<DeltaDiscoveryRequest> = options.first.iter().copied().map(everything).collect();
+        let mut task = Task { shared: Arc::clone(&shared), requests, options, asked: Vec::new(), received };
+        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        let opened = client.delta_aggregated_resources(ReceiverStream::new(outgoing));
+        // Together: the channel holds fewer than may be asked for.
+        let (opened, ()) = tokio::join!(opened, task.send(first));
+        let incoming = opened.map_err(StreamEnded)?.into_inner();
         tokio::spawn(task.run(incoming, orders));
         Ok(Self { commands, shared, changed, responses })
     }
 
     /// Subscribes to everything of a type.
     pub fn subscribe_all(&self, kind: ResourceType) {
-        self.subscribe(kind, &["*"]);
+        self.send(everything(kind));
     }
 
     /// Subscribes to names.
@@ -216,10 +223,13 @@ fn request(kind: ResourceType) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest { type_url: kind.type_url().to_owned(), ..DeltaDiscoveryRequest::default() }
 }
 
-/// Whoever asks for route configurations asks for virtual hosts, as Envoy does: for all, and once.
-fn with_hosts(asked: DeltaDiscoveryRequest) -> impl Iterator<Item = DeltaDiscoveryRequest> {
-    let routes = asked.type_url == ResourceType::RouteConfiguration.type_url();
-    [Some(asked), routes.then(|| request(ResourceType::VirtualHost))].into_iter().flatten()
+fn everything(kind: ResourceType) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest { resource_names_subscribe: vec!["*".to_owned()], ..request(kind) }
+}
+
+/// Whether a table of routes gets its virtual hosts by themselves.
+fn has_hosts_apart(body: &[u8]) -> bool {
+    RouteConfiguration::decode(body).is_ok_and(|table| table.vhds.is_some())
 }
 
 /// Whether a request says nothing, unless it is the first of its type.
@@ -264,17 +274,31 @@ impl Task {
                     Err(status) => break status,
                 },
             };
-            for request in requests.into_iter().flat_map(with_hosts) {
-                if self.asked.contains(&request.type_url) && is_empty(&request) {
-                    continue;
-                }
-                let request = self.first_of_its_kind(request);
-                // A closed connection shows in the next message.
-                let _ = self.requests.send(request).await;
-            }
+            self.send(requests).await;
         };
         *lock(&self.shared.ended) = Some(status);
         self.shared.changed.send_modify(|count| *count += 1);
+    }
+
+    async fn send(&mut self, requests: Vec<DeltaDiscoveryRequest>) {
+        for request in requests.into_iter().flat_map(|asked| self.with_hosts(asked)).collect::<Vec<_>>() {
+            if self.asked.contains(&request.type_url) && is_empty(&request) {
+                continue;
+            }
+            let request = self.first_of_its_kind(request);
+            // A closed connection shows in the next message.
+            let _ = self.requests.send(request).await;
+        }
+    }
+
+    /// A client that has virtual hosts from before asks for them with route configurations, as Envoy does: for all, and once.
+    fn with_hosts(
+        &self,
+        asked: DeltaDiscoveryRequest,
+    ) -> impl Iterator<Item = DeltaDiscoveryRequest> + use<> {
+        let has = self.options.has.get(&ResourceType::VirtualHost).is_some_and(|hosts| !hosts.is_empty());
+        let hosts = has && asked.type_url == ResourceType::RouteConfiguration.type_url();
+        [Some(asked), hosts.then(|| request(ResourceType::VirtualHost))].into_iter().flatten()
     }
 
     /// Adds the node to the first request, and versions to the first request of its type.
@@ -301,7 +325,7 @@ impl Task {
             response_nonce: response.nonce.clone(),
             ..DeltaDiscoveryRequest::default()
         };
-        let mut more = Vec::new();
+        let (mut more, mut hosts_apart) = (Vec::new(), false);
         if let Some(kind) = ResourceType::from_type_url(&response.type_url) {
             let mut view = lock(&self.shared.view);
             let held = view.entry(kind).or_default();
@@ -317,10 +341,12 @@ impl Task {
                 if self.options.follow {
                     more.extend(references(kind, &resource.name, &body));
                 }
+                hosts_apart |= kind == ResourceType::RouteConfiguration && has_hosts_apart(&body);
                 held.insert(resource.name.clone(), Held { version: resource.version.clone(), body });
             }
             for name in &response.removed_resources {
                 held.remove(name);
+                // Endpoints of a name that the server gave may be another cluster's too.
                 if self.options.follow && kind == ResourceType::Cluster {
                     more.push(DeltaDiscoveryRequest {
                         resource_names_unsubscribe: vec![name.clone()],
@@ -347,6 +373,7 @@ impl Task {
         // Nobody has to read them.
         let _ = self.received.send(Received { at, response });
         more.insert(0, answer);
+        more.extend(hosts_apart.then(|| request(ResourceType::VirtualHost)));
         more
     }
 }
@@ -358,13 +385,22 @@ fn references(kind: ResourceType, name: &str, body: &[u8]) -> Vec<DeltaDiscovery
     }
     let Ok(json) = to_json(kind.type_url(), body) else { return Vec::new() };
     let mut found: BTreeMap<ResourceType, Vec<String>> = BTreeMap::new();
-    if kind == ResourceType::Cluster && json.get("type").is_some_and(|it| it == "EDS") {
-        found.entry(ResourceType::Endpoints).or_default().push(name.to_owned());
+    if kind == ResourceType::Cluster {
+        found.entry(ResourceType::Endpoints).or_default().extend(endpoints_of(name, body));
     }
     collect(&json, &mut found);
     let subscribe =
         |(kind, names)| DeltaDiscoveryRequest { resource_names_subscribe: names, ..request(kind) };
     found.into_iter().map(subscribe).collect()
+}
+
+/// The name of a cluster's endpoints, if it gets them by EDS: its own, or the one that the server gave them.
+fn endpoints_of(name: &str, body: &[u8]) -> Option<String> {
+    let cluster = Cluster::decode(body).ok()?;
+    let by_eds =
+        cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
+    let given = cluster.eds_cluster_config.map(|config| config.service_name).filter(|it| !it.is_empty());
+    by_eds.then(|| given.unwrap_or_else(|| name.to_owned()))
 }
 
 fn collect(json: &serde_json::Value, found: &mut BTreeMap<ResourceType, Vec<String>>) {
@@ -392,4 +428,33 @@ fn collect(json: &serde_json::Value, found: &mut BTreeMap<ResourceType, Vec<Stri
 /// The version that the server gives to a body.
 pub fn version_of(body: &[u8]) -> String {
     Version::of(body).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_xds_proto::envoy::config::cluster::v3::cluster::EdsClusterConfig;
+
+    use super::*;
+
+    #[test]
+    fn endpoints_are_asked_for_by_the_name_that_the_server_gave_them() {
+        let cluster = |discovery: DiscoveryType, service_name: &str| Cluster {
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery.into())),
+            eds_cluster_config: Some(EdsClusterConfig {
+                service_name: service_name.to_owned(),
+                ..EdsClusterConfig::default()
+            }),
+            ..Cluster::default()
+        };
+        for (cluster, expected) in [
+            (cluster(DiscoveryType::Eds, ""), Some("ns/svc/80/hash")),
+            (cluster(DiscoveryType::Eds, "ns/svc/http"), Some("ns/svc/http")),
+            (cluster(DiscoveryType::Static, ""), None),
+        ] {
+            let asked = references(ResourceType::Cluster, "ns/svc/80/hash", &cluster.encode_to_vec());
+            let names: Vec<&str> =
+                asked.iter().flat_map(|it| &it.resource_names_subscribe).map(String::as_str).collect();
+            assert_eq!(names, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
 }

@@ -129,6 +129,22 @@ async fn a_proxy_on_a_unix_socket_gets_its_gateway_and_every_change() {
 }
 
 #[tokio::test]
+async fn what_a_client_asks_for_with_the_stream_comes_without_another_word() {
+    let world = World::new();
+    world.put(ResourceType::Cluster, "a", "1");
+    world.put(ResourceType::Listener, "l", "1");
+    let folder = tempfile::tempdir().unwrap();
+    let running = serve_unix(&world, &folder, ServerConfig::default());
+    let first = vec![ResourceType::Cluster, ResourceType::Listener];
+    let options = ClientOptions { first, ..ClientOptions::default() };
+    let mut client = AdsClient::connect_unix(&running.socket, options).await.unwrap();
+    let both = |view: &client::View| {
+        has(view, ResourceType::Cluster, "a", "1") && has(view, ResourceType::Listener, "l", "1")
+    };
+    client.wait_for(LIMIT, both).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_rejection_is_told_with_the_reason() {
     let world = World::new();
     world.put(ResourceType::Cluster, "bad", "1");

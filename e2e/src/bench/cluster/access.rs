@@ -4,7 +4,10 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use hyper_util::rt::TokioIo;
-use portolan_xds::ads::client::{AdsClient, ClientOptions, StreamEnded, View};
+use portolan_xds::{
+    ads::client::{AdsClient, ClientOptions, StreamEnded, View},
+    store::ResourceType,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -66,15 +69,20 @@ impl TlsFiles {
 }
 
 impl Access {
-    /// Opens a stream; `has` is what the client says that it has.
+    /// Opens a stream and subscribes to all clusters and listeners; `has` is what the client says that it has.
     pub(super) async fn open(&self, has: View) -> Result<AdsClient, BenchError> {
         let channel = match &self.tls {
             None => plain(self.address).await,
             Some(pems) => encrypted(self.address, pems).await?,
         };
         let channel = channel.map_err(|error| StreamEnded(Status::unavailable(format!("{error:?}"))))?;
-        let options =
-            ClientOptions { node_id: self.node_id.clone(), follow: true, has, ..ClientOptions::default() };
+        let options = ClientOptions {
+            node_id: self.node_id.clone(),
+            follow: true,
+            has,
+            first: vec![ResourceType::Cluster, ResourceType::Listener],
+            ..ClientOptions::default()
+        };
         Ok(AdsClient::open(channel, options).await?)
     }
 }

@@ -93,8 +93,6 @@ impl Probe {
             lock(&shared).closed = true;
             sender.send_replace(());
         });
-        client.subscribe_all(ResourceType::Cluster);
-        client.subscribe_all(ResourceType::Listener);
         // Envoy asks again for what its clusters and listeners refer to, and with routes for virtual hosts.
         let referred = [ResourceType::Endpoints, ResourceType::Secret, ResourceType::RouteConfiguration];
         for (kind, names) in named.iter().filter(|(kind, names)| referred.contains(kind) && !names.is_empty())
