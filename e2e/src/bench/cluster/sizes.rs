@@ -61,7 +61,8 @@ impl Sizes {
             attached: vec![500],
             scale: 1_000,
             churn: Duration::from_secs(30),
-            turns: 60,
+            // CPU time is counted in ticks of 10 ms: fewer would not tell a change's from another's.
+            turns: 100,
             held: Duration::from_secs(2),
             applied: vec![250],
             applies: 10,
