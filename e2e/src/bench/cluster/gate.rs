@@ -100,7 +100,8 @@ fn gated(lines: &[Value]) -> Vec<Gated> {
     add("B4 bytes over bytes of the changed resources", figure("B4", "bytes_over_changed_bytes"), 0.3, 0.0);
     // Among many and among few: what a change costs must not follow how much is there. Both of B2, within seconds: what else the
     // machine does changes CPU time by more than half from one minute to the next.
-    let among = ratio(figure("B2", "at_rest_cpu_ms_per_route"), figure("B2", "among_few_cpu_ms_per_route"));
+    let among =
+        ratio(figure("B2", "among_many_cpu_ms_per_route"), figure("B2", "among_few_cpu_ms_per_route"));
     // Few routes and ticks of 10 ms: two runs of the same binaries differed by 0.2. What follows the number of routes is far beyond.
     add("CPU per route created among many over among few", among, slack, 0.6);
     add("B6 units resolved", figure("B6", "units_resolved"), 0.0, 0.0);
@@ -166,7 +167,7 @@ mod tests {
         let lines = |noise: f64| {
             [
                 json!({"bench": "B0", "figures": {"noise_percent": noise}}),
-                json!({"bench": "B2", "figures": {"at_rest_cpu_ms_per_route": 4.0, "among_few_cpu_ms_per_route": 2.0}}),
+                json!({"bench": "B2", "figures": {"among_many_cpu_ms_per_route": 4.0, "among_few_cpu_ms_per_route": 2.0}}),
                 json!({"bench": "B4", "figures": {"units_per_change": 3.0}}),
             ]
         };
