@@ -102,8 +102,8 @@ fn gated(lines: &[Value]) -> Vec<Gated> {
     // machine does changes CPU time by more than half from one minute to the next.
     let among =
         ratio(figure("B2", "among_many_cpu_ms_per_route"), figure("B2", "among_few_cpu_ms_per_route"));
-    // Few routes and ticks of 10 ms: two runs of the same binaries differed by 0.2. What follows the number of routes is far beyond.
-    add("CPU per route created among many over among few", among, slack, 0.6);
+    // Few routes and ticks of 10 ms: runs of the same binaries gave 0.83 to 1.15. What follows the number of routes is far beyond.
+    add("CPU per route created among many over among few", among, slack, 0.8);
     add("B6 units resolved", figure("B6", "units_resolved"), 0.0, 0.0);
     add("B6 status writes", figure("B6", "status_writes"), 0.0, 0.0);
     add("B7 KiB per idle stream", figure("B7", "kib_per_idle_stream"), 0.3, 40.0);

@@ -60,7 +60,7 @@ impl Sizes {
             probed: 300,
             attached: vec![500],
             scale: 1_000,
-            churn: Duration::from_secs(30),
+            churn: Duration::from_secs(20),
             // CPU time is counted in ticks of 10 ms: fewer would not tell a change's from another's.
             turns: 100,
             held: Duration::from_secs(2),
