@@ -68,7 +68,7 @@ impl Sizes {
             applies: 10,
             noise: Duration::from_secs(10),
             streams: (10, 4),
-            soak: Duration::from_secs(30),
+            soak: Duration::from_secs(15),
             counted: vec![1_000],
         }
     }
