@@ -1,7 +1,8 @@
 //! A small delta ADS client, for tests and benchmarks: it acknowledges what it gets and keeps it.
 //!
 //! It can reject by predicate, say at a reconnect what it has, and follow references as Envoy does (a cluster's
-//! endpoints, a listener's routes and secrets; virtual hosts where a table says that they come by themselves). It is no proxy: it applies nothing.
+//! endpoints, a listener's routes and secrets; virtual hosts where a table says that they come by themselves). It is
+//! no proxy: it applies nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -98,8 +98,8 @@ fn gated(lines: &[Value]) -> Vec<Gated> {
     add("B3 status writes of the Gateway", figure("B3", "gateway_status_writes"), 0.3, 20.0);
     add("B4 units per change", figure("B4", "units_per_change"), 0.3, 0.0);
     add("B4 bytes over bytes of the changed resources", figure("B4", "bytes_over_changed_bytes"), 0.3, 0.0);
-    // Among many and among few: what a change costs must not follow how much is there. Both of B2, within seconds: what else the
-    // machine does changes CPU time by more than half from one minute to the next.
+    // Among many and among few: what a change costs must not follow how much is there. Both of B2, in the same minute: CPU
+    // time of the same work differed by a third within minutes, with what else the machine did.
     let among =
         ratio(figure("B2", "among_many_cpu_ms_per_route"), figure("B2", "among_few_cpu_ms_per_route"));
     // Few routes and ticks of 10 ms: runs of the same binaries gave 0.83 to 1.15. What follows the number of routes is far beyond.

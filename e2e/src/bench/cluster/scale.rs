@@ -227,7 +227,7 @@ pub(super) async fn move_endpoint(
     Ok(between(t1, t2))
 }
 
-/// B2, and what a change costs among many and among none, within seconds and of the same process. That is measured without an Envoy:
+/// B2, and what a change costs among many and among none, in the same minute and of the same process. That is measured without an Envoy:
 /// its own work grows with the routes, and takes the caches and half a processor from whoever works beside it.
 async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     let (routes, turns) = (bench.sizes.scale, bench.sizes.turns);
