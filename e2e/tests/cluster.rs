@@ -14,7 +14,7 @@ use std::{
 };
 
 use portolan_e2e::{
-    apiserver::{ApiServer, Objects},
+    apiserver::{ApiServer, Objects, documents},
     echo::{Echo, EchoConfig},
     rig::{Answer, Ask, Load, Target},
 };
@@ -68,12 +68,27 @@ impl Town {
         }
     }
 
-    /// Applies a manifest of the quickstart here.
-    async fn apply_sample(&self, file: &str) {
+    /// A manifest of the quickstart, for here.
+    fn sample(&self, file: &str) -> String {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples/quickstart");
         let text = std::fs::read_to_string(folder.join(file)).unwrap();
-        let here = text.replace("namespace: default", &format!("namespace: {}", self.namespace));
-        self.objects.apply(&here).await;
+        text.replace("namespace: default", &format!("namespace: {}", self.namespace))
+    }
+
+    async fn apply_sample(&self, file: &str) {
+        self.objects.apply(&self.sample(file)).await;
+    }
+
+    /// Applies the quickstart's class, and its Gateway with the fleet of [`Town::configure`] in one write: a Gateway that is changed
+    /// while its first pod starts has two of them to wait for.
+    async fn apply_gateway(&self) {
+        let parameters = json!({"group": "portolan.dev", "kind": "FleetConfig", "name": "web"});
+        for mut object in documents(&self.sample("gateway.yaml")) {
+            if object["kind"] == "Gateway" {
+                object["spec"]["infrastructure"] = json!({"parametersRef": parameters});
+            }
+            self.objects.apply(&object.to_string()).await;
+        }
     }
 
     /// The size and looks of the fleet.
@@ -177,9 +192,7 @@ async fn a_fleet_lives_and_no_request_is_lost() {
     let town = Town::new().await;
     town.configure(1, "first").await;
     let started = Instant::now();
-    town.apply_sample("gateway.yaml").await;
-    let parameters = json!({"spec": {"infrastructure": {"parametersRef": {"group": "portolan.dev", "kind": "FleetConfig", "name": "web"}}}});
-    town.objects.patch("gateway.networking.k8s.io/v1", "Gateway", &town.namespace, "web", &parameters).await;
+    town.apply_gateway().await;
     town.apply_sample("routes.yaml").await;
     let gateway = town.programmed().await;
     let took = started.elapsed();

@@ -1,5 +1,5 @@
 //! How often a status is written that counts others: a few times at once, then seldom while its numbers keep moving, and as soon as
-//! they rest.
+//! they rest. What it says beside numbers is not held back.
 //!
 //! Thousands of routes that come one after the other would else be hundreds of writes of their Gateway, each read by every watcher. The
 //! numbers are right at the latest [`PACE`] after the last change, and never older than [`LONGEST`]. Pure; remembers only objects that
@@ -9,6 +9,8 @@ use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
+
+use serde_json::{Map, Value};
 
 use crate::model::{Kind, ObjectKey};
 
@@ -21,8 +23,43 @@ const REST: Duration = Duration::from_millis(200);
 /// The most time from one write to the next, while there is something to write.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How many writes are not held back: a Gateway that comes up is accepted, addressed and programmed without a wait.
+/// How many writes in a row are not held back, although they only move numbers.
 const BURST: u32 = 4;
+
+/// How many are not, where they say more: a Gateway that comes up among its routes is accepted, addressed and programmed without a
+/// wait. Something that flaps is paced.
+const BURST_OF_WORDS: u32 = 20;
+
+/// What a write changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// How many objects are attached, and nothing else.
+    Numbers,
+    /// Conditions, addresses, entries.
+    Words,
+}
+
+impl Change {
+    /// What it changes that these fields replace those of a status.
+    pub(super) fn of(observed: &Value, fields: &Map<String, Value>) -> Self {
+        let counts = |(name, new): (&String, &Value)| match (name.as_str(), observed.get(name)) {
+            ("attachedListenerSets", _) => true,
+            ("listeners", Some(Value::Array(old))) => new.as_array().is_some_and(|new| {
+                old.len() == new.len()
+                    && old.iter().zip(new).all(|(old, new)| is_same_but_for_numbers(old, new))
+            }),
+            _ => false,
+        };
+        if fields.iter().all(counts) { Self::Numbers } else { Self::Words }
+    }
+}
+
+/// Whether a listener's status says the same of all but what is attached to it.
+fn is_same_but_for_numbers(old: &Value, new: &Value) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return old == new };
+    let names = || old.keys().chain(new.keys()).filter(|name| *name != "attachedRoutes");
+    names().all(|name| old.get(name) == new.get(name))
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -41,12 +78,22 @@ struct Lately {
 
 impl Pace {
     /// Until when an object is not to be written, if it must wait; `words` is a hash of what is to be written.
-    pub(super) fn wait(&mut self, key: &ObjectKey, words: u64, now: Instant) -> Option<Instant> {
+    pub(super) fn wait(
+        &mut self,
+        key: &ObjectKey,
+        words: u64,
+        change: Change,
+        now: Instant,
+    ) -> Option<Instant> {
         let lately = self.0.get_mut(key).filter(|lately| lately.is_recent(now))?;
         if lately.wanted.0 != words {
             lately.wanted = (words, now);
         }
-        if lately.row < BURST {
+        let burst = match change {
+            Change::Numbers => BURST,
+            Change::Words => BURST_OF_WORDS,
+        };
+        if lately.row < burst {
             return None;
         }
         let rests = lately.wanted.1 + REST;
@@ -73,6 +120,8 @@ impl Lately {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// Something new is to be written at every look for a while, and then nothing new: how often it is written, and how long after the
@@ -84,7 +133,7 @@ mod tests {
             if now < start + span {
                 words += 1;
             }
-            if let Some(until) = pace.wait(&key, words, now) {
+            if let Some(until) = pace.wait(&key, words, Change::Numbers, now) {
                 now = until;
             } else {
                 pace.on_written(&key, words, now);
@@ -115,13 +164,48 @@ mod tests {
             (Pace::default(), ObjectKey::new(Kind::Gateway, "d", "web"), Instant::now());
         for words in 0..20 {
             let start = now;
-            while let Some(until) = pace.wait(&key, words, now) {
+            while let Some(until) = pace.wait(&key, words, Change::Numbers, now) {
                 now = until;
             }
             assert!(now - start <= REST, "{words}: {:?}", now - start);
             pace.on_written(&key, words, now);
             now = start + Duration::from_secs(1);
         }
+    }
+
+    #[test]
+    fn words_do_not_wait_for_numbers() {
+        let (mut pace, key, now) =
+            (Pace::default(), ObjectKey::new(Kind::Gateway, "d", "web"), Instant::now());
+        for row in 0..BURST_OF_WORDS {
+            assert_eq!(pace.wait(&key, 0, Change::Words, now), None, "{row} writes");
+            assert_eq!(pace.wait(&key, 0, Change::Numbers, now).is_some(), row >= BURST, "{row} writes");
+            pace.on_written(&key, 0, now);
+        }
+        assert!(pace.wait(&key, 0, Change::Words, now).is_some(), "it flaps");
+    }
+
+    #[test]
+    fn numbers_are_told_from_words() {
+        let listener = |routes: u32, status: &str| json!({"name": "http", "attachedRoutes": routes, "conditions": [{"type": "Programmed", "status": status}]});
+        let gateway = json!({"addresses": [], "attachedListenerSets": 1, "listeners": [listener(1, "True"), listener(2, "True")]});
+        let change = |fields: Value| Change::of(&gateway, fields.as_object().unwrap());
+        for numbers in [
+            json!({"listeners": [listener(1, "True"), listener(3, "True")]}),
+            json!({"listeners": [listener(9, "True"), listener(3, "True")], "attachedListenerSets": 2}),
+        ] {
+            assert_eq!(change(numbers.clone()), Change::Numbers, "{numbers}");
+        }
+        for words in [
+            json!({"listeners": [listener(1, "True"), listener(3, "False")]}),
+            json!({"listeners": [listener(1, "True")]}),
+            json!({"listeners": [listener(1, "True"), {"name": "http", "attachedRoutes": 2}]}),
+            json!({"listeners": [listener(1, "True"), listener(3, "True")], "addresses": [{"value": "192.0.2.1"}]}),
+        ] {
+            assert_eq!(change(words.clone()), Change::Words, "{words}");
+        }
+        let first = json!({"listeners": [listener(0, "True")]});
+        assert_eq!(Change::of(&json!({}), first.as_object().unwrap()), Change::Words, "nothing was said yet");
     }
 
     #[test]
@@ -137,7 +221,7 @@ mod tests {
             pace.on_written(&key("a"), 0, now);
         }
         let later = now + LONGEST * 2;
-        assert_eq!(pace.wait(&key("a"), 1, later), None, "it may be written at once again");
+        assert_eq!(pace.wait(&key("a"), 1, Change::Numbers, later), None, "it may be written at once again");
         pace.on_written(&key("b"), 0, later);
         assert_eq!(pace.0.len(), 1);
     }

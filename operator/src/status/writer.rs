@@ -18,7 +18,7 @@ use super::{
     finalizer::finalizers,
     merge::{Merged, is_pending, merge},
     notices::notices,
-    pace::Pace,
+    pace::{Change, Pace},
     queue::{Outcome, Queue},
     rivals::Rivals,
 };
@@ -192,7 +192,8 @@ impl Writer {
             if let Some(until) = self.rivals().wait(key, words, Instant::now()) {
                 return Outcome::NotBefore(until);
             }
-            if let Some(until) = self.pace().wait(key, words, Instant::now()) {
+            let change = Change::of(&current, &fields);
+            if let Some(until) = self.pace().wait(key, words, change, Instant::now()) {
                 return Outcome::NotBefore(until);
             }
             let told = notices(&current, &fields);
