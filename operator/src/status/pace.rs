@@ -2,8 +2,9 @@
 //! they rest. What it says beside numbers is not held back.
 //!
 //! Thousands of routes that come one after the other would else be hundreds of writes of their Gateway, each read by every watcher. The
-//! numbers are right at the latest [`PACE`] after the last change, and never older than [`LONGEST`]. Pure; remembers only objects that
-//! were written lately.
+//! numbers are right at the latest [`PACE`] after the last change. While they move they are at most [`LONGEST`] old at first, and twice as
+//! old with every [`ROW`] writes: five thousand routes are as many writes where the API server takes minutes for them. Pure; remembers
+//! only objects that were written lately.
 
 use std::{
     collections::HashMap,
@@ -20,8 +21,14 @@ const PACE: Duration = Duration::from_millis(700);
 /// Numbers that have not moved for so long are at rest. Twice this is below [`PACE`]: a change is noticed by the next look.
 const REST: Duration = Duration::from_millis(200);
 
-/// The most time from one write to the next, while there is something to write.
+/// The most time from one write to the next at first, while there is something to write.
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// After so many writes in a row, that time doubles.
+const ROW: u32 = 16;
+
+/// So often, and no more: half a minute.
+const MOST_DOUBLED: u32 = 4;
 
 /// How many writes in a row are not held back, although they only move numbers.
 const BURST: u32 = 4;
@@ -89,15 +96,15 @@ impl Pace {
         if lately.wanted.0 != words {
             lately.wanted = (words, now);
         }
-        let burst = match change {
-            Change::Numbers => BURST,
-            Change::Words => BURST_OF_WORDS,
+        let (burst, longest) = match change {
+            Change::Numbers => (BURST, lately.longest()),
+            Change::Words => (BURST_OF_WORDS, LONGEST),
         };
         if lately.row < burst {
             return None;
         }
         let rests = lately.wanted.1 + REST;
-        let until = rests.min(lately.written + LONGEST).max(lately.written + PACE);
+        let until = rests.min(lately.written + longest).max(lately.written + PACE);
         (until > now).then_some(until)
     }
 
@@ -113,8 +120,13 @@ impl Pace {
 }
 
 impl Lately {
+    /// The most time until the next write of numbers.
+    fn longest(&self) -> Duration {
+        LONGEST * 2_u32.pow((self.row / ROW).min(MOST_DOUBLED))
+    }
+
     fn is_recent(&self, now: Instant) -> bool {
-        now < self.written + LONGEST * 2
+        now < self.written + self.longest() * 2
     }
 }
 
@@ -151,9 +163,9 @@ mod tests {
     fn a_gateway_whose_routes_keep_coming_is_written_now_and_then() {
         // At 0, 10, 20 and 30 ms, and once it rests.
         assert_eq!(writes(Kind::Gateway, Duration::from_millis(35)).0, BURST + 1);
-        for seconds in 1..60 {
+        for (seconds, most) in [(1, 6), (10, 11), (20, 16), (60, 27), (90, 34), (180, 46)] {
             let (many, late) = writes(Kind::Gateway, Duration::from_secs(seconds));
-            assert!(u64::from(many) <= 6 + seconds / 2, "{many} writes in {seconds} s");
+            assert!(many <= most, "{many} writes in {seconds} s");
             assert!(late <= PACE, "right {late:?} after the last change");
         }
     }
@@ -183,6 +195,15 @@ mod tests {
             pace.on_written(&key, 0, now);
         }
         assert!(pace.wait(&key, 0, Change::Words, now).is_some(), "it flaps");
+        // Among numbers that move as well, and after many writes in a row.
+        for _ in 0..100 {
+            pace.on_written(&key, 0, now);
+        }
+        let later = now + Duration::from_millis(1_900);
+        assert_eq!(pace.wait(&key, 1, Change::Words, later), Some(now + LONGEST), "the most that words wait");
+        assert!(
+            pace.wait(&key, 1, Change::Numbers, now + LONGEST).is_some_and(|until| until > now + LONGEST)
+        );
     }
 
     #[test]
