@@ -75,6 +75,7 @@ impl Town {
         text.replace("namespace: default", &format!("namespace: {}", self.namespace))
     }
 
+    /// Applies a manifest of the quickstart here.
     async fn apply_sample(&self, file: &str) {
         self.objects.apply(&self.sample(file)).await;
     }

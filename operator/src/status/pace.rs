@@ -1,9 +1,9 @@
 //! How often a status is written that counts others: a few times at once, then seldom while its numbers keep moving, and as soon as
-//! they rest. What it says beside numbers is not held back.
+//! they rest. What it says beside numbers is held back only after [`BURST_OF_WORDS`] writes in a row, and by [`LONGEST`] at most.
 //!
 //! Thousands of routes that come one after the other would else be hundreds of writes of their Gateway, each read by every watcher. The
 //! numbers are right at the latest [`PACE`] after the last change. While they move they are at most [`LONGEST`] old at first, and twice as
-//! old with every [`ROW`] writes: five thousand routes are as many writes where the API server takes minutes for them. Pure; remembers
+//! old with every [`ROW`] writes: three minutes of changes are fewer than fifty writes, however slow the API server is. Pure; remembers
 //! only objects that were written lately.
 
 use std::{
@@ -33,8 +33,8 @@ const MOST_DOUBLED: u32 = 4;
 /// How many writes in a row are not held back, although they only move numbers.
 const BURST: u32 = 4;
 
-/// How many are not, where they say more: a Gateway that comes up among its routes is accepted, addressed and programmed without a
-/// wait. Something that flaps is paced.
+/// How many writes in a row, of whatever, come before one is held back that says more: a Gateway that comes up among its routes is
+/// accepted, addressed and programmed without a wait. Something that flaps is paced.
 const BURST_OF_WORDS: u32 = 20;
 
 /// What a write changes.
