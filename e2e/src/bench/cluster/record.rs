@@ -11,6 +11,9 @@ use super::{BenchError, plot, report::Plot};
 const BEGIN: &str = "<!-- begin: written by hack/bench --record -->";
 const END: &str = "<!-- end: written by hack/bench --record -->";
 
+/// The field of a line that says on what it was measured.
+const MEASURED: &str = "measured";
+
 /// A line, and what is drawn of it.
 #[derive(Debug, Clone)]
 pub(super) struct Recorded {
@@ -18,7 +21,8 @@ pub(super) struct Recorded {
     pub(super) plot: Option<Plot>,
 }
 
-/// Writes into the folder `docs` of the repository. Lines of benchmarks that did not run stay as they are.
+/// Writes into the folder `docs` of the repository; `machine` is what it was measured on, and of which commit. Lines of benchmarks that
+/// did not run stay as they are, with the machine and the commit that they were measured on.
 pub(super) fn record(docs: &Path, machine: &str, all: &[Recorded]) -> Result<(), BenchError> {
     let folder = docs.join("performance");
     fs::create_dir_all(&folder)?;
@@ -32,14 +36,16 @@ pub(super) fn record(docs: &Path, machine: &str, all: &[Recorded]) -> Result<(),
     let before = before.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut lines: Vec<Value> =
         before.filter(|old| all.iter().all(|new| old["bench"] != new.line["bench"])).collect();
-    lines.extend(all.iter().map(|recorded| recorded.line.clone()));
+    lines.extend(all.iter().map(|recorded| {
+        let mut line = recorded.line.clone();
+        line[MEASURED] = machine.into();
+        line
+    }));
     lines.sort_by_key(|line| (text(line, "bench"), line["inputs"]["routes"].as_u64()));
     let texts: Vec<String> = lines.iter().map(Value::to_string).collect();
     fs::write(&file, texts.join("\n") + "\n")?;
     let page = docs.join("performance.md");
-    let of_run: Vec<String> = all.iter().map(|recorded| name_of(&recorded.line)).collect();
-    let text =
-        format!("\nMeasured last ({}): {machine}.\n{}{}", of_run.join("; "), table(&lines), plots(&folder)?);
+    let text = format!("{}{}", table(&lines), plots(&folder)?);
     let written = with_table(&fs::read_to_string(&page)?, &text).ok_or_else(|| {
         BenchError::Setting(format!("{} has no lines {BEGIN} and {END} for the table", page.display()))
     })?;
@@ -57,9 +63,27 @@ fn with_table(page: &str, table: &str) -> Option<String> {
     Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
 }
 
-/// A row for each bar, and the figures of each benchmark below.
+/// The runs, a row for each bar, and the figures of each benchmark below. A row names its run where there are several.
 fn table(lines: &[Value]) -> String {
-    let mut table = "\n| | what | measured | bar | met |\n|---|---|---|---|---|\n".to_owned();
+    let mut runs: Vec<String> = Vec::new();
+    for line in lines {
+        let run = text(line, MEASURED);
+        if !runs.contains(&run) {
+            runs.push(run);
+        }
+    }
+    let mut table = String::new();
+    for (index, run) in runs.iter().enumerate() {
+        let label = if runs.len() > 1 { format!(" ({})", letter(index)) } else { String::new() };
+        let run = if run.is_empty() { "on a machine that was not noted" } else { run };
+        table.push_str(&format!("\nMeasured{label}: {run}.\n"));
+    }
+    let name_of = |line: &Value| {
+        let run = text(line, MEASURED);
+        let run = runs.iter().position(|one| *one == run).filter(|_| runs.len() > 1);
+        run.map_or_else(|| name_of(line), |run| format!("{} ({})", name_of(line), letter(run)))
+    };
+    table.push_str("\n| | what | measured | bar | met |\n|---|---|---|---|---|\n");
     for line in lines {
         for bar in line["bars"].as_array().into_iter().flatten() {
             let met = if bar["met"] == true { "yes" } else { "**no**" };
@@ -82,6 +106,11 @@ fn table(lines: &[Value]) -> String {
     }
     table.push('\n');
     table
+}
+
+/// a, b, c … of a run; there are never more than benchmarks.
+fn letter(index: usize) -> char {
+    u8::try_from(index).map_or('?', |index| char::from(b'a'.saturating_add(index)))
 }
 
 /// Pictures of all benchmarks that have one.
@@ -127,5 +156,20 @@ mod tests {
         let table = table(&[line]);
         assert!(table.contains("| B1, 10 routes | ms | 6.5 | 5.0 | **no** |"), "{table}");
         assert!(table.contains("| B1, 10 routes | t2 p50 ms 6.5 |"), "{table}");
+    }
+
+    #[test]
+    fn a_row_says_of_which_run_it_is_where_there_are_several() {
+        let line = |bench: &str, measured: &str| {
+            let bars = json!([{"what": "ms", "bar": 5.0, "value": 4.5, "met": true}]);
+            json!({"bench": bench, "inputs": {}, "figures": {}, "bars": bars, "measured": measured})
+        };
+        let one = table(&[line("B1", "here; commit 1"), line("B2", "here; commit 1")]);
+        assert!(one.contains("\nMeasured: here; commit 1.\n"), "{one}");
+        assert!(one.contains("| B2 | ms |"), "{one}");
+        let two = table(&[line("B1", "here; commit 1"), line("B2", "there; commit 2")]);
+        assert!(two.contains("\nMeasured (a): here; commit 1.\n"), "{two}");
+        assert!(two.contains("\nMeasured (b): there; commit 2.\n"), "{two}");
+        assert!(two.contains("| B1 (a) | ms |") && two.contains("| B2 (b) | ms |"), "{two}");
     }
 }
