@@ -173,7 +173,7 @@ pub enum From {
 }
 
 /// A kind of route: group and kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouteKind {
     /// Group.
     #[serde(default = "group")]

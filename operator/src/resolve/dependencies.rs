@@ -4,12 +4,13 @@
 //! unit and each read is stored once and shared, and a read that one unit asked for (most of them) needs no set.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeSet, hash_map::Entry},
     sync::Arc,
 };
 
 use super::Unit;
 use crate::{model::ObjectKey, world::Read};
+use foldhash::{HashMap, HashSet};
 
 /// The recorded reads of all units, both ways.
 #[derive(Debug, Default)]
@@ -93,7 +94,9 @@ impl Dependencies {
                     Readers::Many(units) => _ = units.insert(Arc::clone(unit)),
                     one @ Readers::One(_) => {
                         let Readers::One(first) = &*one else { return Arc::clone(entry.key()) };
-                        *one = Readers::Many(Box::new([Arc::clone(first), Arc::clone(unit)].into()));
+                        *one = Readers::Many(Box::new(
+                            [Arc::clone(first), Arc::clone(unit)].into_iter().collect(),
+                        ));
                     }
                 }
                 Arc::clone(entry.key())

@@ -1,10 +1,11 @@
 //! What a changed output changes elsewhere: the indexes between units, and the deltas that go out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use portolan_xds::ir::{Cluster, ClusterName, Transport, UpstreamTls, VirtualHostKey};
 
 use super::{

@@ -1,11 +1,12 @@
 //! The engine: which units exist, which are dirty, and what their outputs were.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use portolan_xds::ir::Delta;
 
 use super::{

@@ -3,11 +3,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use portolan_xds::ir::{RouteTableName, VirtualHostKey};
 
 use super::{RouteOut, Unit};

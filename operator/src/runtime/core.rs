@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use self::peers::Teller;
 use super::{
-    Dirty, Hub, Input, Keep, Lane, Outlets, Standing, Taken, lane::Shared, pairs, progress::Progress,
+    Dirty, Hub, Input, Keep, Lane, Outlets, Standing, Taken, Urgency, lane::Shared, pairs, progress::Progress,
 };
 use crate::{
     metrics::Metrics,
@@ -194,7 +194,7 @@ impl Core {
         self.metrics.on_resolved(count, resolved.units_run, started.elapsed());
         self.follow(resolved, batch.seen);
         for follower in &self.followers {
-            follower.add(classes.iter().cloned());
+            follower.add(classes.iter().map(|class| (class.clone(), Urgency::AtOnce)));
         }
     }
 
@@ -350,7 +350,7 @@ impl Core {
     /// Looks at reports again, and tells whoever follows if one changed.
     fn judge(&mut self, keys: &BTreeSet<ObjectKey>) {
         let now = Timestamp::now();
-        let mut changed = BTreeSet::new();
+        let mut changed = Vec::new();
         for key in keys {
             let (report, waits) = self.report(key);
             for (gateway, seq) in waits {
@@ -358,8 +358,8 @@ impl Core {
                     served.progress.wait(key, seq);
                 }
             }
-            if self.standing.observe(key, report.as_ref(), now) {
-                changed.insert(key.clone());
+            if let Some(urgency) = self.standing.observe(key, report, now) {
+                changed.push((key.clone(), urgency));
             }
         }
         if !changed.is_empty() {
@@ -404,8 +404,14 @@ impl Core {
 
     /// How an object stands, as its status would be written; `None` for objects without a status from us.
     pub fn status(&self, key: &ObjectKey) -> Option<Value> {
+        self.status_and_digest(key).map(|(status, _)| status)
+    }
+
+    /// As [`Core::status`], with a hash of what it says, which is the same whenever it came to say it.
+    pub fn status_and_digest(&self, key: &ObjectKey) -> Option<(Value, u64)> {
         let report = self.report(key).0?;
-        Some(self.standing.stamp(key, &report))
+        let digest = report.digest();
+        Some((self.standing.stamp(key, report), digest))
     }
 
     /// How all objects stand.

@@ -25,13 +25,13 @@ mod progress;
 mod standing;
 
 pub use core::Core;
-pub use dirty::Dirty;
+pub use dirty::{Dirty, Urgency};
 #[cfg(feature = "fail-points")]
 pub use fail_point::HOLD_RESOLVING;
 pub use hub::Hub;
 pub use keep::{Keep, KeepInFolder, KeepNothing};
 pub use lane::Lane;
-pub use standing::{Standing, StandingCondition};
+pub use standing::Standing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

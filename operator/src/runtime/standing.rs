@@ -3,94 +3,81 @@
 //! In a cluster the API server remembers them; a standalone has only us. Kept per condition: where it stands in the
 //! report, its status, and since when. Reports themselves are made anew when somebody asks.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{model::ObjectKey, resolve::Report};
+use super::Urgency;
+use crate::{
+    model::ObjectKey,
+    resolve::{Report, Status},
+};
 
 /// One condition's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StandingCondition {
+struct Condition {
     /// A hash of where it stands in the report, and its type.
     place: u64,
-    /// A hash of its status.
-    status: u64,
+    status: Status,
     since: Timestamp,
+}
+
+/// One object's memory.
+#[derive(Debug)]
+struct Stands {
+    /// A hash of its report.
+    content: u64,
+    /// The same of all but the counts in it.
+    words: u64,
+    conditions: Vec<Condition>,
 }
 
 /// The memory of all objects.
 #[derive(Debug, Default)]
 pub struct Standing {
-    objects: HashMap<ObjectKey, (u64, Vec<StandingCondition>)>,
+    objects: HashMap<ObjectKey, Stands>,
 }
 
 impl Standing {
-    /// Takes in an object's newest report. Returns whether anything in it changed.
-    pub fn observe(&mut self, key: &ObjectKey, report: Option<&Report>, now: Timestamp) -> bool {
-        let Some(report) = report else { return self.objects.remove(key).is_some() };
-        let mut json = json!(report);
-        let content = xxh3_64(json.to_string().as_bytes());
+    /// Takes in an object's newest report. Returns how soon somebody should look at it, if anything in it changed.
+    pub fn observe(&mut self, key: &ObjectKey, report: Option<Report>, now: Timestamp) -> Option<Urgency> {
+        let Some(mut report) = report else {
+            return self.objects.remove(key).map(|_| Urgency::AtOnce);
+        };
+        let (content, words) = (report.digest(), report.digest_of_words());
         let before = self.objects.get(key);
-        if before.is_some_and(|(old, _)| *old == content) {
-            return false;
+        if before.is_some_and(|before| before.content == content) {
+            return None;
         }
-        let mut conditions = Vec::new();
-        let old = before.map(|(_, conditions)| conditions.as_slice()).unwrap_or_default();
-        for_each_condition(&mut json, &mut |place, condition| {
-            let status = xxh3_64(condition["status"].to_string().as_bytes());
+        let mut urgency = Urgency::AtOnce;
+        let old = before.map(|before| before.conditions.as_slice()).unwrap_or_default();
+        let conditions = report.conditions_mut().into_iter().map(|(place, condition)| {
+            if condition.awaits_proxies() {
+                urgency = Urgency::Proxies;
+            }
+            let status = condition.status;
             let same = old.iter().find(|one| one.place == place && one.status == status);
-            let since = same.map_or(now, |one| one.since);
-            conditions.push(StandingCondition { place, status, since });
+            Condition { place, status, since: same.map_or(now, |one| one.since) }
         });
-        self.objects.insert(key.clone(), (content, conditions));
-        true
+        let conditions = conditions.collect();
+        if before.is_some_and(|before| before.words == words) {
+            urgency = Urgency::Counts;
+        }
+        self.objects.insert(key.clone(), Stands { content, words, conditions });
+        Some(urgency)
     }
 
     /// A report as JSON, with `lastTransitionTime` in every condition.
-    pub fn stamp(&self, key: &ObjectKey, report: &Report) -> Value {
-        let mut json = json!(report);
-        let known = self.objects.get(key).map(|(_, conditions)| conditions.as_slice()).unwrap_or_default();
-        for_each_condition(&mut json, &mut |place, condition| {
-            let found = known.iter().find(|one| one.place == place);
+    pub fn stamp(&self, key: &ObjectKey, mut report: Report) -> Value {
+        let known = self.objects.get(key).map(|stands| stands.conditions.as_slice()).unwrap_or_default();
+        for (place, condition) in report.conditions_mut() {
+            let since = known.iter().find(|one| one.place == place).map(|one| one.since);
             // The API has whole seconds (metav1.Time).
-            let since = found.map(|one| one.since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-            if let (Some(since), Some(fields)) = (since, condition.as_object_mut()) {
-                fields.insert("lastTransitionTime".into(), since.into());
-            }
-        });
-        json
-    }
-}
-
-/// Visits the conditions of a status wherever they stand: the object's own, a listener's, a parent's.
-fn for_each_condition(status: &mut Value, visit: &mut impl FnMut(u64, &mut Value)) {
-    fn walk(node: &mut Value, path: &str, visit: &mut impl FnMut(u64, &mut Value)) {
-        match node {
-            Value::Object(fields) => {
-                // What tells list entries apart is not their position: listeners by name, parents by reference.
-                let identity = ["name", "parentRef", "ancestorRef"].iter().find_map(|name| fields.get(*name));
-                let path = identity.map_or_else(|| path.to_owned(), |identity| format!("{path}/{identity}"));
-                for (name, value) in fields.iter_mut() {
-                    match value {
-                        Value::Array(conditions) if name == "conditions" => {
-                            for condition in conditions {
-                                let place = format!("{path}/{}", condition["type"]);
-                                visit(xxh3_64(place.as_bytes()), condition);
-                            }
-                        }
-                        Value::Object(_) | Value::Array(_) => walk(value, &format!("{path}/{name}"), visit),
-                        _ => {}
-                    }
-                }
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| walk(item, path, visit)),
-            _ => {}
+            condition.last_transition_time =
+                since.and_then(|since| Timestamp::from_second(since.as_second()).ok());
         }
+        json!(report)
     }
-    walk(status, "", visit);
 }
 
 #[cfg(test)]
@@ -98,13 +85,17 @@ mod tests {
     use super::*;
     use crate::{
         model::Kind,
-        resolve::{ClassReport, Condition, Status},
+        resolve::{ClassReport, Condition, GatewayReport, ListenerReport},
     };
 
+    fn condition(type_: &'static str, status: Status, reason: &'static str) -> Condition {
+        let message = String::new();
+        Condition { type_, status, reason, message, observed_generation: 1, last_transition_time: None }
+    }
+
     fn report(status: Status, reason: &'static str) -> Report {
-        let condition =
-            Condition { type_: "Accepted", status, reason, message: String::new(), observed_generation: 1 };
-        Report::Class(ClassReport { conditions: vec![condition], supported_features: Vec::new() })
+        let conditions = vec![condition("Accepted", status, reason)];
+        Report::Class(ClassReport { conditions, supported_features: Vec::new() })
     }
 
     fn second(at: i64) -> Timestamp {
@@ -116,16 +107,74 @@ mod tests {
         let key = ObjectKey::new(Kind::GatewayClass, "", "c");
         let mut standing = Standing::default();
         let (good, other) = (report(Status::True, "Accepted"), report(Status::True, "Again"));
-        assert!(standing.observe(&key, Some(&good), second(10)));
-        assert!(!standing.observe(&key, Some(&good), second(20)));
-        assert!(standing.observe(&key, Some(&other), second(30)));
+        assert!(standing.observe(&key, Some(good.clone()), second(10)).is_some());
+        assert!(standing.observe(&key, Some(good), second(20)).is_none());
+        assert!(standing.observe(&key, Some(other.clone()), second(30)).is_some());
         assert_eq!(
-            standing.stamp(&key, &other)["conditions"][0]["lastTransitionTime"],
+            standing.stamp(&key, other)["conditions"][0]["lastTransitionTime"],
             "1970-01-01T00:00:10Z"
         );
         let bad = report(Status::False, "Pending");
-        assert!(standing.observe(&key, Some(&bad), second(40)));
-        assert_eq!(standing.stamp(&key, &bad)["conditions"][0]["lastTransitionTime"], "1970-01-01T00:00:40Z");
-        assert!(standing.observe(&key, None, second(50)));
+        assert!(
+            standing.observe(&key, Some(bad.clone()), Timestamp::new(40, 999_999_999).unwrap()).is_some()
+        );
+        assert_eq!(standing.stamp(&key, bad)["conditions"][0]["lastTransitionTime"], "1970-01-01T00:00:40Z");
+        assert_eq!(standing.observe(&key, None, second(50)), Some(Urgency::AtOnce));
+    }
+
+    #[test]
+    fn a_transition_time_stays_with_its_listener_wherever_that_stands() {
+        let gateway = |listeners: &[(&str, Status)]| {
+            let listener = |(name, status): &(&str, Status)| ListenerReport {
+                name: (*name).into(),
+                attached_routes: 0,
+                supported_kinds: Vec::new(),
+                conditions: vec![condition("Programmed", *status, "Programmed")],
+            };
+            Report::Gateway(GatewayReport {
+                addresses: Vec::new(),
+                conditions: Vec::new(),
+                listeners: listeners.iter().map(listener).collect(),
+                attached_listener_sets: 0,
+            })
+        };
+        let key = ObjectKey::new(Kind::Gateway, "d", "web");
+        let mut standing = Standing::default();
+        let before = gateway(&[("a", Status::True), ("b", Status::True)]);
+        standing.observe(&key, Some(before), second(10));
+        let after = gateway(&[("new", Status::True), ("b", Status::False), ("a", Status::True)]);
+        standing.observe(&key, Some(after.clone()), second(20));
+        let shown = standing.stamp(&key, after);
+        let times =
+            [0, 1, 2].map(|index| shown["listeners"][index]["conditions"][0]["lastTransitionTime"].clone());
+        assert_eq!(times, ["1970-01-01T00:00:20Z", "1970-01-01T00:00:20Z", "1970-01-01T00:00:10Z"]);
+    }
+
+    #[test]
+    fn what_changed_says_how_soon_to_look() {
+        let gateway = |routes, sets, reason| {
+            let conditions = || vec![condition("Programmed", Status::False, reason)];
+            let listener = ListenerReport {
+                name: "http".into(),
+                attached_routes: routes,
+                supported_kinds: Vec::new(),
+                conditions: conditions(),
+            };
+            Report::Gateway(GatewayReport {
+                addresses: Vec::new(),
+                conditions: conditions(),
+                listeners: vec![listener],
+                attached_listener_sets: sets,
+            })
+        };
+        let key = ObjectKey::new(Kind::Gateway, "d", "web");
+        let mut standing = Standing::default();
+        let mut observe = |report| standing.observe(&key, Some(report), second(1));
+        assert_eq!(observe(gateway(0, 0, "Pending")), Some(Urgency::Proxies));
+        assert_eq!(observe(gateway(1, 0, "Pending")), Some(Urgency::Counts));
+        assert_eq!(observe(gateway(1, 1, "Pending")), Some(Urgency::Counts));
+        assert_eq!(observe(gateway(2, 1, "Invalid")), Some(Urgency::AtOnce));
+        assert_eq!(observe(gateway(2, 1, "Invalid")), None);
+        assert_eq!(observe(gateway(2, 1, "Pending")), Some(Urgency::Proxies));
     }
 }

@@ -19,7 +19,7 @@ use super::{
     merge::{Merged, is_pending, merge},
     notices::notices,
     pace::{Change, Pace},
-    queue::{Outcome, Queue},
+    queue::{Outcome, PATIENCE, Queue},
     rivals::Rivals,
 };
 use crate::{
@@ -27,12 +27,9 @@ use crate::{
     leader::Leadership,
     metrics::{Metrics, StatusWrite},
     model::{Kind, ObjectKey},
-    runtime::{Dirty, Handle},
+    runtime::{Dirty, Handle, Urgency},
     source::kubernetes::{Observations, Observed, Seen, chain, resource},
 };
-
-/// How long the first write of a change waits for the proxies' answer, so that there is one write and not two.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How many writes are under way at a time.
 const CONCURRENCY: usize = 16;
@@ -113,7 +110,8 @@ impl Writer {
                     }
                     if *leads.borrow_and_update() {
                         // Whoever led before may have died in the middle of it.
-                        queue.mark(self.observations.keys(), Instant::now());
+                        let all = self.observations.keys().into_iter();
+                        queue.mark(all.map(|key| (key, Urgency::AtOnce)), Instant::now());
                     } else {
                         queue.clear();
                     }
@@ -159,14 +157,15 @@ impl Writer {
         };
         let asked = key.clone();
         // The core is gone: so are we, soon.
-        let Ok(desired) = self.handle.ask(move |core| core.status(&asked)).await else {
+        let Ok(desired) = self.handle.ask(move |core| core.status_and_digest(&asked)).await else {
             return Outcome::Settled;
         };
+        let (desired, words) = desired.unzip();
+        let words = words.unwrap_or_default();
         if desired.is_some() && self.observations.set_foreign(key, false) {
             let Some(newest) = self.observations.get(key) else { return Outcome::Settled };
             observed = newest;
         }
-        let mut words = None;
         for _ in 0..CONFLICTS {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let current = match observed.status() {
@@ -182,9 +181,6 @@ impl Writer {
                 Merged::Behind => return Outcome::Settled,
                 Merged::Write(fields) => fields,
             };
-            let words = *words.get_or_insert_with(|| {
-                desired.as_ref().map_or(0, |it| xxhash_rust::xxh3::xxh3_64(it.to_string().as_bytes()))
-            });
             let patient = since + PATIENCE;
             if desired.as_ref().is_some_and(is_pending) && Instant::now() < patient {
                 return Outcome::NotBefore(patient);

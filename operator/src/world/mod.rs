@@ -6,11 +6,9 @@
 mod read;
 mod view;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
+use foldhash::HashMap;
 pub use read::Read;
 pub use view::View;
 

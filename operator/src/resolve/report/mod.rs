@@ -1,9 +1,15 @@
-//! Reports: the status of an object exactly as it would be written to a cluster, less the transition times that the
-//! writer keeps.
+//! Reports: the status of an object exactly as it would be written to a cluster, less the transition times, which whoever
+//! remembers the report before it adds ([`Report::conditions_mut`]).
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher as _},
+    sync::Arc,
+};
 
+use jiff::Timestamp;
+use portolan_crds::conditions;
 use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{Engine, Fault};
 use crate::model::{Address, Object, ObjectKey, ParentRef, RouteKind};
@@ -16,7 +22,7 @@ mod route;
 mod set;
 
 /// True, False or Unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Status {
     /// True.
     True,
@@ -26,8 +32,8 @@ pub enum Status {
     Unknown,
 }
 
-/// A metav1.Condition without its time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A metav1.Condition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// The type.
@@ -41,6 +47,9 @@ pub struct Condition {
     pub message: String,
     /// The generation that was judged.
     pub observed_generation: i64,
+    /// Since when the status is what it is, in whole seconds (metav1.Time); nothing in a report that was just made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Timestamp>,
 }
 
 /// What the fleet acknowledged of an object.
@@ -55,7 +64,7 @@ pub enum Programmed {
 }
 
 /// A status, by kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Report {
     /// Of a GatewayClass.
@@ -70,8 +79,69 @@ pub enum Report {
     Policy(PolicyReport),
 }
 
+impl Report {
+    /// A hash of all that it says. It does not outlive the process.
+    pub fn digest(&self) -> u64 {
+        digest(self)
+    }
+
+    /// A hash of all that it says beside how many objects are attached.
+    pub fn digest_of_words(&self) -> u64 {
+        let listeners = |listeners: &[ListenerReport]| -> u64 {
+            let words = |one: &ListenerReport| digest(&(&one.name, &one.supported_kinds, &one.conditions));
+            digest(&listeners.iter().map(words).collect::<Vec<_>>())
+        };
+        match self {
+            Self::Gateway(report) => {
+                digest(&(&report.addresses, &report.conditions, listeners(&report.listeners)))
+            }
+            Self::Set(report) => digest(&(&report.conditions, listeners(&report.listeners))),
+            Self::Class(_) | Self::Route(_) | Self::Policy(_) => self.digest(),
+        }
+    }
+
+    /// Every condition, with a hash of where it stands: the object's own, a listener's by its name, a parent's and an ancestor's by
+    /// its reference; not by its position in a list.
+    pub fn conditions_mut(&mut self) -> Vec<(u64, &mut Condition)> {
+        fn of<'a>(place: &impl Hash, conditions: &'a mut [Condition]) -> Vec<(u64, &'a mut Condition)> {
+            let place = digest(place);
+            conditions.iter_mut().map(|one| (digest(&(place, one.type_)), one)).collect()
+        }
+        match self {
+            Self::Class(ClassReport { conditions, .. }) => of(&(), conditions),
+            Self::Gateway(GatewayReport { conditions, listeners, .. })
+            | Self::Set(SetReport { conditions, listeners }) => {
+                let mut all = of(&(), conditions);
+                all.extend(listeners.iter_mut().flat_map(|one| of(&one.name, &mut one.conditions)));
+                all
+            }
+            Self::Route(RouteReport { parents }) => {
+                parents.iter_mut().flat_map(|one| of(&one.parent_ref, &mut one.conditions)).collect()
+            }
+            Self::Policy(PolicyReport { ancestors }) => {
+                ancestors.iter_mut().flat_map(|one| of(&one.ancestor_ref, &mut one.conditions)).collect()
+            }
+        }
+    }
+}
+
+impl Condition {
+    /// Whether it says that proxies have not answered yet.
+    pub fn awaits_proxies(&self) -> bool {
+        [conditions::gateway::types::PROGRAMMED, conditions::portolan::types::PROGRAMMED]
+            .contains(&self.type_)
+            && self.reason == conditions::gateway::reasons::PENDING
+    }
+}
+
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = Xxh3Default::default();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// GatewayClassStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClassReport {
     /// Conditions.
@@ -81,14 +151,14 @@ pub struct ClassReport {
 }
 
 /// SupportedFeature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct FeatureReport {
     /// Its name in the official suite.
     pub name: &'static str,
 }
 
 /// GatewayStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayReport {
     /// Addresses, without ports.
@@ -102,7 +172,7 @@ pub struct GatewayReport {
 }
 
 /// ListenerSetStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct SetReport {
     /// Conditions.
     pub conditions: Vec<Condition>,
@@ -111,7 +181,7 @@ pub struct SetReport {
 }
 
 /// GatewayStatusAddress.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct AddressReport {
     /// From where it can be reached, where that is less than the default: [`Address::CLUSTER`]. First, so that the addresses for
     /// everybody come before these.
@@ -147,7 +217,7 @@ impl AddressReport {
 }
 
 /// ListenerStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerReport {
     /// The listener.
@@ -161,14 +231,14 @@ pub struct ListenerReport {
 }
 
 /// RouteStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteReport {
     /// One per parentRef to a Gateway of ours.
     pub parents: Vec<ParentReport>,
 }
 
 /// RouteParentStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentReport {
     /// The reference as written, with defaults.
@@ -180,14 +250,14 @@ pub struct ParentReport {
 }
 
 /// PolicyStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct PolicyReport {
     /// One per Gateway of ours that reaches a target.
     pub ancestors: Vec<AncestorReport>,
 }
 
 /// PolicyAncestorStatus.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AncestorReport {
     /// The Gateway.
@@ -232,7 +302,7 @@ impl Judge {
             message.truncate(message.floor_char_boundary(LONGEST_MESSAGE - 3));
             message.push_str("...");
         }
-        Condition { type_, status, reason, message, observed_generation: self.0 }
+        Condition { type_, status, reason, message, observed_generation: self.0, last_transition_time: None }
     }
 
     fn programmed(&self, type_: &'static str, programmed: &Programmed) -> Condition {

@@ -11,7 +11,10 @@ use std::{
 use portolan_crds::names::CONTROLLER_NAME;
 
 use super::seen::Observed;
-use crate::{model::ObjectKey, runtime::Dirty};
+use crate::{
+    model::ObjectKey,
+    runtime::{Dirty, Urgency},
+};
 
 /// One object.
 #[derive(Debug)]
@@ -102,7 +105,7 @@ impl Observations {
         }
         drop(objects);
         if let Some(follower) = follower {
-            follower.add(touched);
+            follower.add(touched.into_iter().map(|key| (key, Urgency::AtOnce)));
         }
     }
 }
