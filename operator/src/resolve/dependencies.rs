@@ -28,7 +28,6 @@ pub(super) struct Dependencies {
 #[derive(Debug)]
 enum Readers {
     One(Arc<Unit>),
-    #[expect(clippy::box_collection, reason = "most reads have one reader: the enum stays two words")]
     Many(Box<HashSet<Arc<Unit>>>),
 }
 

@@ -76,7 +76,7 @@ fn table(lines: &[Value]) -> String {
     for (index, run) in runs.iter().enumerate() {
         let label = if runs.len() > 1 { format!(" ({})", letter(index)) } else { String::new() };
         let run = if run.is_empty() { "on a machine that was not noted" } else { run };
-        table.push_str(&format!("\nMeasured{label}: {run}.\n"));
+        table.extend(["\nMeasured", &label, ": ", run, ".\n"]);
     }
     let name_of = |line: &Value| {
         let run = text(line, MEASURED);
