@@ -8,9 +8,10 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::{HashMap, HashSet};
+
 use super::Unit;
 use crate::{model::ObjectKey, world::Read};
-use foldhash::{HashMap, HashSet};
 
 /// The recorded reads of all units, both ways.
 #[derive(Debug, Default)]
