@@ -3,11 +3,8 @@
 mod peers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,7 +21,8 @@ use tokio::sync::watch;
 
 use self::peers::Teller;
 use super::{
-    Dirty, Hub, Input, Keep, Lane, Outlets, Standing, Taken, Urgency, lane::Shared, pairs, progress::Progress,
+    Dirty, Hub, Input, Keep, Lane, Outlets, Standing, Taken, Urgency, inputs::Inputs, lane::Shared, pairs,
+    progress::Progress,
 };
 use crate::{
     metrics::Metrics,
@@ -107,21 +105,16 @@ impl Core {
         }
     }
 
-    /// Works until it is told to stop or nobody can tell it anything any more.
-    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
+    /// Works until it is told to stop.
+    pub(super) fn run(mut self, inputs: &Inputs<Input>) {
+        let mut waiting = VecDeque::new();
         loop {
-            let first = match self.deadline() {
-                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => inputs.recv_timeout(at.saturating_duration_since(Instant::now())),
-            };
-            let mut next = match first {
-                Ok(input) => Some(input),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
+            if waiting.is_empty() {
+                inputs.wait(&mut waiting, self.deadline());
+            }
             let started = Instant::now();
             let mut changes = Changes::default();
-            while let Some(input) = next.take() {
+            while let Some(input) = waiting.pop_front() {
                 match input {
                     Input::Changes(batch, taken) => changes.add(batch, taken),
                     Input::Stop => return,
@@ -130,8 +123,11 @@ impl Core {
                         self.on_input(other);
                     }
                 }
-                if started.elapsed() < CEILING {
-                    next = inputs.try_recv().ok();
+                if started.elapsed() >= CEILING {
+                    break;
+                }
+                if waiting.is_empty() {
+                    inputs.take(&mut waiting);
                 }
             }
             self.take(changes);
@@ -168,20 +164,27 @@ impl Core {
         }
     }
 
-    /// Takes in changed objects, and tells whoever waits for that.
+    /// Takes in changed objects, tells whoever waits for that, and then what came of it: who is told of an object finds what was
+    /// observed of it.
     fn take(&mut self, changes: Changes) {
-        if let Some(batch) = changes.batch {
-            self.take_batch(batch);
-        }
+        let seen = changes.batch.as_ref().map(|batch| batch.seen);
+        let resolved = changes.batch.and_then(|batch| self.resolve(batch));
         for taken in changes.taken {
             taken();
         }
+        if let (Some((resolved, classes)), Some(seen)) = (resolved, seen) {
+            self.follow(resolved, seen);
+            for follower in &self.followers {
+                follower.add(classes.iter().map(|class| (class.clone(), Urgency::AtOnce)));
+            }
+        }
     }
 
-    fn take_batch(&mut self, mut batch: Batch) {
+    /// Resolves what changed objects concern. Returns, too, the classes whose Gateways changed.
+    fn resolve(&mut self, mut batch: Batch) -> Option<(Resolved, BTreeSet<ObjectKey>)> {
         self.problems = std::mem::take(&mut batch.problems);
         if batch.changes.is_empty() {
-            return;
+            return None;
         }
         let started = Instant::now();
         // Whether a class may be deleted depends on them, and nothing in its report does.
@@ -192,10 +195,7 @@ impl Core {
         super::fail_point::hold_resolving();
         let resolved = self.engine.apply(batch.changes);
         self.metrics.on_resolved(count, resolved.units_run, started.elapsed());
-        self.follow(resolved, batch.seen);
-        for follower in &self.followers {
-            follower.add(classes.iter().map(|class| (class.clone(), Urgency::AtOnce)));
-        }
+        Some((resolved, classes))
     }
 
     /// The classes that Gateways come to and leave.

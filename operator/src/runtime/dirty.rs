@@ -13,8 +13,8 @@ use crate::model::ObjectKey;
 /// How soon to look at an object that changed; the most urgent is the largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// It waits for proxies, whose answer comes as another change.
-    Proxies,
+    /// Another change is to come, and will be more urgent: it waits for proxies, whose answer is one.
+    Later,
     /// Nothing changed but how many objects are attached to it, and these come one after the other.
     Counts,
     /// Anything else.
@@ -40,6 +40,8 @@ impl Dirty {
                 news = true;
             }
         }
+        // Whoever is woken needs them.
+        drop(all);
         if news {
             // A permit stays until somebody waits.
             self.added.notify_one();
@@ -70,7 +72,7 @@ mod tests {
         let dirty = Arc::new(Dirty::default());
         let key = |name: &str| ObjectKey::new(Kind::Gateway, "d", name);
         dirty.add([(key("b"), Urgency::Counts), (key("a"), Urgency::AtOnce)]);
-        dirty.add([(key("a"), Urgency::Proxies), (key("b"), Urgency::Proxies)]);
+        dirty.add([(key("a"), Urgency::Later), (key("b"), Urgency::Later)]);
         let taken = BTreeMap::from([(key("a"), Urgency::AtOnce), (key("b"), Urgency::Counts)]);
         assert_eq!(dirty.take().await, taken);
         let nothing = tokio::time::timeout(Duration::from_millis(20), dirty.take()).await;

@@ -6,7 +6,6 @@ use std::{
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
-        mpsc::Sender,
     },
 };
 
@@ -15,7 +14,7 @@ use portolan_xds::{
     ads::{Event, Programs, SharedStore, StreamId},
 };
 
-use super::Input;
+use super::{Input, inputs::Sender};
 use crate::metrics::Metrics;
 
 /// The stores of all Gateways. The core writes them, streams read them.

@@ -18,6 +18,7 @@ mod dirty;
 #[cfg(feature = "fail-points")]
 mod fail_point;
 mod hub;
+mod inputs;
 mod keep;
 mod lane;
 mod pairs;
@@ -35,7 +36,7 @@ pub use standing::Standing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread,
 };
 
@@ -99,7 +100,7 @@ pub struct Stopped;
 /// Tells the core things and asks it others. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    inputs: mpsc::Sender<Input>,
+    inputs: inputs::Sender<Input>,
     hub: Arc<Hub>,
     lane: Arc<Lane>,
     wanted: watch::Receiver<Wanted>,
@@ -121,8 +122,8 @@ impl Handle {
         self.send(Input::Changes(batch, None))
     }
 
-    /// The same; `taken` runs on the core's thread once they are taken in: keep it short. One message where an
-    /// [`Handle::ask`] after the changes would be two, and would wake the core twice.
+    /// The same; `taken` runs on the core's thread once they are taken in, and before anybody is told what came of it: keep it
+    /// short. One message where an [`Handle::ask`] after the changes would be two, and would wake the core twice.
     pub fn changes_then(&self, batch: Batch, taken: impl FnOnce() + Send + 'static) -> Result<(), Stopped> {
         self.send(Input::Changes(batch, Some(Box::new(taken))))
     }
@@ -205,7 +206,7 @@ impl Handle {
     }
 
     fn send(&self, input: Input) -> Result<(), Stopped> {
-        self.inputs.send(input).map_err(|_| Stopped)
+        self.inputs.send(input)
     }
 }
 
@@ -218,7 +219,7 @@ pub fn start(
     keep: Box<dyn Keep>,
     environment: Environment,
 ) -> std::io::Result<(Handle, thread::JoinHandle<()>)> {
-    let (sender, inputs) = mpsc::channel();
+    let (sender, inputs) = inputs::queue();
     let hub = Arc::new(Hub::new(sender.clone(), Arc::clone(&metrics)));
     let (wanted, wanted_changes) = watch::channel(Wanted::new());
     let (plans, plans_changes) = watch::channel(Plans::new());

@@ -53,7 +53,7 @@ impl Standing {
         let old = before.map(|before| before.conditions.as_slice()).unwrap_or_default();
         let conditions = report.conditions_mut().into_iter().map(|(place, condition)| {
             if condition.awaits_proxies() {
-                urgency = Urgency::Proxies;
+                urgency = Urgency::Later;
             }
             let status = condition.status;
             let same = old.iter().find(|one| one.place == place && one.status == status);
@@ -170,11 +170,11 @@ mod tests {
         let key = ObjectKey::new(Kind::Gateway, "d", "web");
         let mut standing = Standing::default();
         let mut observe = |report| standing.observe(&key, Some(report), second(1));
-        assert_eq!(observe(gateway(0, 0, "Pending")), Some(Urgency::Proxies));
+        assert_eq!(observe(gateway(0, 0, "Pending")), Some(Urgency::Later));
         assert_eq!(observe(gateway(1, 0, "Pending")), Some(Urgency::Counts));
         assert_eq!(observe(gateway(1, 1, "Pending")), Some(Urgency::Counts));
         assert_eq!(observe(gateway(2, 1, "Invalid")), Some(Urgency::AtOnce));
         assert_eq!(observe(gateway(2, 1, "Invalid")), None);
-        assert_eq!(observe(gateway(2, 1, "Pending")), Some(Urgency::Proxies));
+        assert_eq!(observe(gateway(2, 1, "Pending")), Some(Urgency::Later));
     }
 }

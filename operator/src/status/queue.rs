@@ -164,7 +164,7 @@ fn delay(urgency: Urgency) -> Duration {
     match urgency {
         Urgency::AtOnce => Duration::ZERO,
         Urgency::Counts => MORE_COUNTS,
-        Urgency::Proxies => PATIENCE,
+        Urgency::Later => PATIENCE,
     }
 }
 
@@ -229,10 +229,10 @@ mod tests {
     fn what_is_not_urgent_waits_for_what_is() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let after = |ms| now + Duration::from_millis(ms);
-        queue.mark([(key("route"), Urgency::Proxies), (key("gateway"), Urgency::Counts)], now);
+        queue.mark([(key("route"), Urgency::Later), (key("gateway"), Urgency::Counts)], now);
         assert_eq!((next(&mut queue, now), queue.deadline()), (None, Some(now + MORE_COUNTS)));
         // More of the same puts nothing off.
-        queue.mark([(key("gateway"), Urgency::Counts), (key("gateway"), Urgency::Proxies)], after(100));
+        queue.mark([(key("gateway"), Urgency::Counts), (key("gateway"), Urgency::Later)], after(100));
         assert_eq!(queue.deadline(), Some(now + MORE_COUNTS));
         // The proxies have answered.
         queue.mark(at_once(["route"]), after(10));
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(next(&mut queue, after(10)), None);
         assert_eq!(next(&mut queue, now + MORE_COUNTS).as_deref(), Some("gateway"));
         // What changes while it is looked at is looked at as soon as the most urgent of it asks for.
-        queue.mark([(key("gateway"), Urgency::Proxies), (key("gateway"), Urgency::Counts)], after(300));
+        queue.mark([(key("gateway"), Urgency::Later), (key("gateway"), Urgency::Counts)], after(300));
         queue.done(key("gateway"), Outcome::Settled, after(310));
         assert_eq!((next(&mut queue, after(310)), queue.deadline()), (None, Some(after(300) + MORE_COUNTS)));
         assert_eq!(next(&mut queue, after(500)).as_deref(), Some("gateway"));
@@ -249,7 +249,7 @@ mod tests {
         queue.mark([(key("gateway"), Urgency::Counts)], after(510));
         queue.done(key("gateway"), Outcome::NotBefore(after(60_000)), after(520));
         assert_eq!(queue.deadline(), Some(after(510) + MORE_COUNTS));
-        queue.mark([(key("gateway"), Urgency::Proxies)], after(520));
+        queue.mark([(key("gateway"), Urgency::Later)], after(520));
         assert_eq!(queue.deadline(), Some(after(510) + MORE_COUNTS));
         queue.mark(at_once(["gateway"]), after(530));
         assert_eq!((next(&mut queue, after(530)).as_deref(), queue.deadline()), (Some("gateway"), None));

@@ -140,12 +140,8 @@ impl Writer {
             return Outcome::Settled;
         };
         match self.write(key, &observed, Write::Finalizers(finalizers)).await {
-            Ok(written) => {
-                self.observations.note(key, written);
-                Outcome::Settled
-            }
             // The watch shows what others wrote, and then we look again.
-            Err(Refusal::Conflict | Refusal::Gone | Refusal::NotLeader) => Outcome::Settled,
+            Ok(()) | Err(Refusal::Conflict | Refusal::Gone | Refusal::NotLeader) => Outcome::Settled,
             Err(Refusal::Failed(message)) => self.failed(key, &message),
         }
     }
@@ -194,12 +190,11 @@ impl Writer {
             }
             let told = notices(&current, &fields);
             match self.write(key, &observed, Write::Status(fields)).await {
-                Ok(written) => {
+                Ok(()) => {
                     for notice in told {
                         self.events.publish(key, &observed.uid, notice);
                     }
                     self.metrics.on_status_write(key.kind.as_str(), StatusWrite::Written);
-                    self.observations.note(key, written);
                     self.on_written(key, words);
                     return Outcome::Settled;
                 }
@@ -266,7 +261,17 @@ impl Writer {
     }
 
     /// Writes on the condition that the object is as it was observed.
-    async fn write(&self, key: &ObjectKey, observed: &Observed, write: Write) -> Result<Observed, Refusal> {
+    async fn write(&self, key: &ObjectKey, observed: &Observed, write: Write) -> Result<(), Refusal> {
+        self.observations.writing(key);
+        let (written, outcome) = match self.patch(key, observed, write).await {
+            Ok(written) => (Some(written), Ok(())),
+            Err(refusal) => (None, Err(refusal)),
+        };
+        self.observations.written(key, written);
+        outcome
+    }
+
+    async fn patch(&self, key: &ObjectKey, observed: &Observed, write: Write) -> Result<Observed, Refusal> {
         // A write that is still under way when somebody else leads may come late, but its version keeps it from
         // undoing anything; this keeps it from being under way.
         let Some(left) = self.leadership.remaining() else { return Err(Refusal::NotLeader) };

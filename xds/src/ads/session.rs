@@ -84,8 +84,9 @@ impl<P: Programs> Session<P> {
             reason: Arc::from("the stream's task failed"),
         };
         tracing::info!(gateway = %self.gateway, stream = %self.id, "stream opened");
-        self.emit(Event::Opened);
-        let end = self.serve(requests, &responses).await;
+        let mut told = Told { events: vec![Event::Opened], progress: None };
+        let end = self.serve(requests, &responses, &mut told).await;
+        self.tell(&mut told);
         registered.reason = bounded(&end.reason);
         if let Some(status) = end.status {
             // A full queue means that the proxy does not read: then closing must do.
@@ -93,10 +94,14 @@ impl<P: Programs> Session<P> {
         }
     }
 
-    async fn serve(&self, mut requests: Incoming<DeltaDiscoveryRequest>, responses: &Responses) -> End {
+    async fn serve(
+        &self,
+        mut requests: Incoming<DeltaDiscoveryRequest>,
+        responses: &Responses,
+        told: &mut Told,
+    ) -> End {
         let mut stream = Stream::new(self.config.stream);
         let mut changes = self.store.subscribe();
-        let mut reported = None;
         let mut blocked_since: Option<Instant> = None;
         loop {
             if changes.borrow_and_update().closed {
@@ -109,7 +114,8 @@ impl<P: Programs> Session<P> {
                 }
                 Err(end) => return end,
             }
-            self.report(&stream, &mut reported);
+            self.report(&stream, told);
+            self.tell(told);
             let unread = blocked_since.map(|since| since + self.config.read_timeout);
             let due = match blocked_since {
                 Some(_) => None,
@@ -120,7 +126,7 @@ impl<P: Programs> Session<P> {
                     return End::told(Status::unavailable("the control plane is shutting down"));
                 }
                 request = requests.message() => match request {
-                    Ok(Some(request)) => self.on_request(&mut stream, &request, &mut reported),
+                    Ok(Some(request)) => self.on_request(&mut stream, &request, told),
                     Ok(None) => return End::gone("the proxy ended the stream"),
                     // Told, too: it may be the proxy's own mistake, and where the connection broke nobody hears it.
                     Err(status) => return End {
@@ -145,20 +151,20 @@ impl<P: Programs> Session<P> {
         }
     }
 
-    fn on_request(&self, stream: &mut Stream, request: &DeltaDiscoveryRequest, reported: &mut Option<Seq>) {
+    fn on_request(&self, stream: &mut Stream, request: &DeltaDiscoveryRequest, told: &mut Told) {
         let events = self.store.read(|store| stream.on_request(store, request, Instant::now()));
         if !events.is_empty() {
-            self.report(stream, reported);
+            self.report(stream, told);
         }
-        for event in events {
-            if let Event::Nacked { answer, message } = &event {
+        for event in &events {
+            if let Event::Nacked { answer, message } = event {
                 tracing::warn!(
                     gateway = %self.gateway, stream = %self.id, kind = %answer.kind, %message,
                     "the proxy rejected a response"
                 );
             }
-            self.emit(event);
         }
+        told.events.extend(events);
     }
 
     /// Sends what there is to send and what the queue holds.
@@ -176,19 +182,30 @@ impl<P: Programs> Session<P> {
         }
     }
 
-    /// Writes the stream's state to the registry, and tells when more is acknowledged, or less.
-    fn report(&self, stream: &Stream, reported: &mut Option<Seq>) {
+    /// Writes the stream's state to the registry, and notes when more is acknowledged, or less.
+    fn report(&self, stream: &Stream, told: &mut Told) {
         let summary = self.store.read(|store| stream.summary(store));
         let acked_through = summary.acked_through;
         self.registry.update(|registry| registry.update(self.id, summary));
-        if reported.replace(acked_through) != Some(acked_through) {
-            self.emit(Event::Progress { acked_through });
+        if told.progress.replace(acked_through) != Some(acked_through) {
+            told.events.push(Event::Progress { acked_through });
         }
     }
 
-    fn emit(&self, event: Event) {
-        self.programs.on_event(&self.gateway, self.id, event);
+    /// Tells what was noted, in order.
+    fn tell(&self, told: &mut Told) {
+        for event in told.events.drain(..) {
+            self.programs.on_event(&self.gateway, self.id, event);
+        }
     }
+}
+
+/// What whoever listens is told of a stream, after the stream is done with the store for now: a listener that wakes up at
+/// once would wait for the store, and the stream for the listener.
+struct Told {
+    events: Vec<Event>,
+    /// The last [`Event::Progress`].
+    progress: Option<Seq>,
 }
 
 enum Sent {

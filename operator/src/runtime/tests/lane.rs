@@ -1,5 +1,7 @@
 //! Endpoints pass by a core that is busy, and never go back.
 
+use std::sync::mpsc;
+
 use portolan_xds::store::ResourceType;
 
 use super::*;

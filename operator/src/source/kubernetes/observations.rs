@@ -22,6 +22,23 @@ struct Known {
     observed: Arc<Observed>,
     /// Whoever writes statuses has found that nothing of it is ours.
     foreign: bool,
+    write: Write,
+}
+
+impl Known {
+    fn new(observed: Observed) -> Self {
+        Self { observed: Arc::new(observed), foreign: false, write: Write::None }
+    }
+}
+
+/// What is known of a write of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Write {
+    None,
+    /// It has no answer yet.
+    UnderWay,
+    /// The same, and a watch has shown a version that may be what it made.
+    Shown,
 }
 
 /// See the module.
@@ -57,13 +74,13 @@ impl Observations {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// From now on adds every object that is seen again, but what is foreign and what a write of ours has shown already.
-    /// One follower at a time.
+    /// From now on adds every object that is seen again, but what is foreign and what a write of ours has shown already. It is
+    /// urgent where a status is another than it was: what else changed is the core's to tell. One follower at a time.
     pub fn follow(&self, follower: Arc<Dirty>) {
         *self.follower.write().unwrap_or_else(PoisonError::into_inner) = Some(follower);
     }
 
-    /// Takes in what was read or written besides the watch, unless the watch has seen a newer version.
+    /// Takes in what was read besides the watch, unless the watch has seen a newer version.
     pub fn note(&self, key: &ObjectKey, observed: Observed) {
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         // An object that the watch does not know is gone, or is told soon.
@@ -74,23 +91,53 @@ impl Observations {
         }
     }
 
+    /// A write of ours begins: what a watch shows of the object is told only once [`Observations::written`] says that it is another's.
+    /// As often as not the watch is faster than the answer.
+    pub fn writing(&self, key: &ObjectKey) {
+        if let Some(known) = self.objects.write().unwrap_or_else(PoisonError::into_inner).get_mut(key) {
+            known.write = Write::UnderWay;
+        }
+    }
+
+    /// It has ended, with this version where it succeeded.
+    pub fn written(&self, key: &ObjectKey, written: Option<Observed>) {
+        let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = objects.get_mut(key) else { return };
+        let shown = std::mem::replace(&mut known.write, Write::None) == Write::Shown;
+        let others = shown && !written.as_ref().is_some_and(|written| is_same(written, &known.observed));
+        if let Some(written) = written.filter(|written| is_newer(written, &known.observed)) {
+            known.observed = Arc::new(written);
+        }
+        drop(objects);
+        if others {
+            self.tell([(key.clone(), Urgency::AtOnce)]);
+        }
+    }
+
+    fn tell(&self, touched: impl IntoIterator<Item = (ObjectKey, Urgency)>) {
+        if let Some(follower) = &*self.follower.read().unwrap_or_else(PoisonError::into_inner) {
+            follower.add(touched);
+        }
+    }
+
     /// Takes in what the watches saw.
     pub(super) fn update(&self, seen: Vec<(ObjectKey, Option<Observed>)>) {
         if seen.is_empty() {
             return;
         }
-        let follower = self.follower.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         let mut touched = Vec::with_capacity(seen.len());
         for (key, observed) in seen {
             let Some(observed) = observed else {
                 objects.remove(&key);
-                touched.push(key);
+                touched.push((key, Urgency::AtOnce));
                 continue;
             };
             let Some(known) = objects.get_mut(&key) else {
-                objects.insert(key.clone(), Known { observed: Arc::new(observed), foreign: false });
-                touched.push(key);
+                // It may have been there under another operator, or before a restart of ours.
+                let urgency = if may_name_us(&observed) { Urgency::AtOnce } else { Urgency::Later };
+                objects.insert(key.clone(), Known::new(observed));
+                touched.push((key, urgency));
                 continue;
             };
             // The watch may be where a write of ours was, or behind that.
@@ -98,21 +145,29 @@ impl Observations {
                 continue;
             }
             known.foreign &= !may_name_us(&observed);
+            let urgency =
+                if says_the_same(&known.observed, &observed) { Urgency::Later } else { Urgency::AtOnce };
             known.observed = Arc::new(observed);
-            if !known.foreign {
-                touched.push(key);
+            if known.write != Write::None {
+                known.write = Write::Shown;
+            } else if !known.foreign {
+                touched.push((key, urgency));
             }
         }
         drop(objects);
-        if let Some(follower) = follower {
-            follower.add(touched.into_iter().map(|key| (key, Urgency::AtOnce)));
-        }
+        self.tell(touched);
     }
 }
 
 /// Whether a status has entries of ours, perhaps. It is JSON: in a text without escapes, a name is as it is.
 fn may_name_us(observed: &Observed) -> bool {
     observed.status.contains(CONTROLLER_NAME) || observed.status.contains('\\')
+}
+
+/// Whether two versions are of one object, and nothing changed that is compared with what it should be.
+fn says_the_same(one: &Observed, other: &Observed) -> bool {
+    let said = |observed: &Observed| (observed.uid.clone(), observed.finalizers.clone(), observed.deleted);
+    said(one) == said(other) && one.status == other.status
 }
 
 /// Whether both are the same version of the same object.
@@ -202,12 +257,69 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_others_write_into_a_status_is_urgent() {
+        let follower = Follower::new();
+        let ours = format!(r#"{{"parents": [{{"controllerName": "{CONTROLLER_NAME}"}}]}}"#);
+        let shown = async |observed| {
+            follower.0.update(vec![(route(), Some(observed))]);
+            follower.1.take().await[&route()]
+        };
+        let at = |version, status: &str| observed(version, status);
+        assert_eq!(shown(at(1, "{}")).await, Urgency::Later, "the core tells of what is new");
+        assert_eq!(shown(at(2, "{}")).await, Urgency::Later, "and of what is new in its spec");
+        assert_eq!(shown(at(3, &ours)).await, Urgency::AtOnce);
+        assert_eq!(shown(at(4, &ours)).await, Urgency::Later);
+        assert_eq!(shown(at(5, "{}")).await, Urgency::AtOnce);
+        assert_eq!(shown(Observed { uid: "v".into(), ..at(6, "{}") }).await, Urgency::AtOnce);
+        assert_eq!(shown(Observed { deleted: true, uid: "v".into(), ..at(7, "{}") }).await, Urgency::AtOnce);
+        follower.0.update(vec![(route(), None)]);
+        assert_eq!(follower.1.take().await[&route()], Urgency::AtOnce);
+        assert_eq!(shown(at(8, &ours)).await, Urgency::AtOnce, "whoever wrote it");
+    }
+
+    #[tokio::test]
     async fn what_a_write_of_ours_has_shown_is_not_told() {
         let follower = Follower::new();
         follower.is_told(Some(observed(1, "{}"))).await;
-        follower.0.note(&route(), observed(3, r#"{"parents": []}"#));
+        follower.0.writing(&route());
+        follower.0.written(&route(), Some(observed(3, r#"{"parents": []}"#)));
         assert!(!follower.is_told(Some(observed(2, "{}"))).await, "older than our write");
         assert!(!follower.is_told(Some(observed(3, r#"{"parents": []}"#))).await, "our write");
         assert!(follower.is_told(Some(observed(4, "{}"))).await, "somebody else's");
+    }
+
+    #[tokio::test]
+    async fn a_watch_may_be_faster_than_the_answer_to_a_write() {
+        let follower = Follower::new();
+        let told = async || tokio::time::timeout(Duration::from_millis(5), follower.1.take()).await.is_ok();
+        follower.is_told(Some(observed(1, "{}"))).await;
+
+        follower.0.writing(&route());
+        assert!(!follower.is_told(Some(observed(2, "ours"))).await, "it may be ours");
+        follower.0.written(&route(), Some(observed(2, "ours")));
+        assert!(!told().await, "it is");
+
+        follower.0.writing(&route());
+        assert!(!follower.is_told(Some(observed(3, "ours"))).await);
+        assert!(!follower.is_told(Some(observed(4, "theirs"))).await);
+        follower.0.written(&route(), Some(observed(3, "ours")));
+        assert!(told().await, "somebody wrote after us");
+        assert_eq!(&*follower.0.get(&route()).unwrap().resource_version, "4");
+
+        follower.0.writing(&route());
+        assert!(!follower.is_told(Some(observed(5, "theirs"))).await);
+        follower.0.written(&route(), None);
+        assert!(told().await, "our write failed");
+
+        follower.0.writing(&route());
+        follower.0.written(&route(), None);
+        assert!(!told().await, "nothing was shown");
+        assert!(follower.is_told(Some(observed(6, "theirs"))).await, "nothing is under way any more");
+
+        follower.0.writing(&route());
+        assert!(follower.is_told(None).await, "it is gone whoever writes");
+        assert!(follower.is_told(Some(observed(7, "{}"))).await);
+        follower.0.written(&route(), None);
+        assert!(!told().await, "another object of that name");
     }
 }
