@@ -1,7 +1,8 @@
 //! An object as the API server gives it, cut to what is used of it while it is read.
 //!
 //! managedFields and annotations (the last applied configuration is one) are often the larger part of an object; they never
-//! become anything in memory. A status stays the text that it is.
+//! become anything in memory. A status stays the text that it is, and so does everything else until the object turns out to
+//! have changed in it: most of what a watch shows is a write of our own to a status.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
@@ -77,9 +78,11 @@ pub struct Seen {
     meta: ObjectMeta,
     /// In a watch event it can be read because the API server writes the event's type before its object.
     status: Option<Box<RawValue>>,
-    /// All fields but these two, apiVersion and kind.
-    fields: Map<String, Value>,
+    fields: Fields,
 }
+
+/// All fields of an object but its metadata, status, apiVersion and kind.
+type Fields = Vec<(String, Box<RawValue>)>;
 
 impl fmt::Debug for Seen {
     // It may be a Secret.
@@ -147,7 +150,10 @@ impl<'de> Deserialize<'de> for Seen {
                         }
                         "status" => seen.status = Some(map.next_value()?),
                         "apiVersion" | "kind" => _ = map.next_value::<IgnoredAny>()?,
-                        _ => _ = seen.fields.insert(name, map.next_value()?),
+                        _ => {
+                            let value = map.next_value()?;
+                            seen.fields.push((name, value));
+                        }
                     }
                 }
                 if identified { Ok(seen) } else { Err(A::Error::missing_field("metadata")) }
@@ -189,8 +195,7 @@ impl Resource for Seen {
 
 impl Seen {
     pub(super) fn key(&self, kind: Kind) -> ObjectKey {
-        let namespace = if kind.cluster_scoped() { "".into() } else { text(self.meta.namespace.as_ref()) };
-        ObjectKey::new(kind, namespace, text(self.meta.name.as_ref()))
+        key(&self.meta, kind)
     }
 
     pub(super) fn version(&self) -> Version {
@@ -209,13 +214,20 @@ impl Seen {
 /// An object without its status.
 pub(super) struct Content {
     meta: ObjectMeta,
-    fields: Map<String, Value>,
+    fields: Fields,
 }
 
 impl Content {
     /// The object in our model.
     pub(super) fn parse(self, kind: Kind) -> Result<Object, ParseError> {
-        let Self { meta, mut fields } = self;
+        let key = key(&self.meta, kind);
+        let Self { meta, fields } = self;
+        let read = |(name, text): (String, Box<RawValue>)| match serde_json::from_str(text.get()) {
+            Ok(value) => Ok((name, value)),
+            // It is JSON, but perhaps of a depth that nothing of ours has.
+            Err(error) => Err(ParseError { key: key.clone(), message: format!("{name}: {error}") }),
+        };
+        let mut fields = fields.into_iter().map(read).collect::<Result<Map<String, Value>, _>>()?;
         if kind == Kind::Secret
             && let Some(Value::Object(data)) = fields.get_mut("data")
         {
@@ -231,6 +243,11 @@ impl Content {
         };
         parse_identified(kind, &identity, &Value::Object(fields))
     }
+}
+
+fn key(meta: &ObjectMeta, kind: Kind) -> ObjectKey {
+    let namespace = if kind.cluster_scoped() { "".into() } else { text(meta.namespace.as_ref()) };
+    ObjectKey::new(kind, namespace, text(meta.name.as_ref()))
 }
 
 fn text(field: Option<&String>) -> Arc<str> {
@@ -270,6 +287,20 @@ mod tests {
             panic!("no Secret")
         };
         assert_eq!((secret.certificate.as_deref(), &*secret.type_), (Some(&b"a"[..]), "kubernetes.io/tls"));
+    }
+
+    #[test]
+    fn what_is_too_deep_to_read_is_a_problem_of_its_object() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let event = format!(
+            r#"{{"type": "ADDED", "object": {{"metadata": {{"name": "r", "namespace": "d"}}, "spec": {deep}}}}}"#
+        );
+        let WatchEvent::Added(seen) = serde_json::from_str::<WatchEvent<Seen>>(&event).unwrap() else {
+            panic!("no object")
+        };
+        let error = seen.split(Kind::HttpRoute).1.parse(Kind::HttpRoute).unwrap_err();
+        assert_eq!(error.key, ObjectKey::new(Kind::HttpRoute, "d", "r"));
+        assert!(error.message.starts_with("spec: recursion limit exceeded"), "{}", error.message);
     }
 
     #[test]
