@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use tokio::runtime::{Builder, Runtime};
 
 use super::logs;
 use crate::{
@@ -77,14 +78,21 @@ pub(super) fn operator(args: OperatorArgs) -> io::Result<bool> {
         peer_address: args.peer_address,
         installation,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match runtime.block_on(run(&args.cluster, options)) {
+    let (objects, proxies) = (thread("objects")?, thread("proxies")?);
+    match objects.block_on(run(&args.cluster, options, proxies.handle())) {
         Ok(()) => Ok(true),
         Err(error) => {
             writeln!(io::stderr(), "portolan: {error}")?;
             Ok(false)
         }
     }
+}
+
+/// A runtime of one thread. What the API server sends and what proxies send have one each: a long list holds no proxy up. More
+/// than one would cost more than it brings (docs/decisions/0006): tokio wakes a second thread for every event, which finds
+/// nothing to do.
+fn thread(name: &str) -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build()
 }
 
 /// Two replicas never have the same, nor a replica before and after a restart: a pod keeps its name when its container

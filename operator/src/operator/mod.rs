@@ -35,7 +35,7 @@ use crate::{
     leader::{Candidate, Elector, Leadership},
     metrics::Metrics,
     peers::{Connections, Door, Line},
-    runtime::{self, Dirty, Handle},
+    runtime::{self, Dirty, Handle, Hub},
     source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect_to},
     status::Writer,
 };
@@ -95,17 +95,21 @@ pub enum OperatorError {
     },
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM. Proxies are served on a runtime of their own.
 ///
 /// # Errors
 /// Where it cannot start; what goes wrong later is logged and shown in the status.
-pub async fn run(cluster: &Cluster, options: Options) -> Result<(), OperatorError> {
+pub async fn run(
+    cluster: &Cluster,
+    options: Options,
+    proxies: &tokio::runtime::Handle,
+) -> Result<(), OperatorError> {
     let system = |what| move |source| OperatorError::System { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT"))?;
     let (client, server) = connect_to(cluster).await?;
     let operator = tokio::select! {
-        operator = Operator::start(client, &server, options) => operator?,
+        operator = Operator::start(client, &server, options, proxies) => operator?,
         // It waits for its API server, and nothing runs yet.
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
@@ -147,11 +151,16 @@ impl Stage {
 }
 
 impl Operator {
-    /// Starts everything, once the API server answers; `server` is its address, for people.
+    /// Starts everything, once the API server answers; `server` is its address, for people. Proxies are served on `proxies`.
     ///
     /// # Errors
     /// Where a port or a thread is refused, or the authorities' Secret is damaged.
-    pub async fn start(client: Client, server: &str, options: Options) -> Result<Self, OperatorError> {
+    pub async fn start(
+        client: Client,
+        server: &str,
+        options: Options,
+        proxies: &tokio::runtime::Handle,
+    ) -> Result<Self, OperatorError> {
         tracing::info!(identity = %options.identity, namespace = %options.namespace, secrets = ?options.secrets, "operator starts");
         let listener = bind("the admin endpoint", options.admin).await?;
         let xds = bind("the xDS port", options.xds).await?;
@@ -248,16 +257,7 @@ impl Operator {
             }),
         };
         tasks.spawn(admin.serve_tcp(listener, shutdown.clone()));
-        let stop = shutdown.clone();
-        tasks.spawn(async move {
-            // A proxy that reconnects must not be told that its listeners are gone.
-            if stop.run_until_cancelled(turned_on(placed)).await.is_none() {
-                return;
-            }
-            if let Err(error) = server.serve_tls(xds, tls, TRUST_DOMAIN, stop).await {
-                tracing::error!(%error, "the xDS port broke");
-            }
-        });
+        tasks.spawn_on(serve(server, xds, tls, placed, shutdown.clone()), proxies);
         Ok(Self { handle, leadership, core, writing, electing, tasks, shutdown })
     }
 
@@ -284,6 +284,23 @@ impl Operator {
         // It ends on its own; a panic there was told by its log.
         let _ = tokio::task::spawn_blocking(move || self.core.join()).await;
         tracing::info!("operator ended");
+    }
+}
+
+/// Serves proxies until then.
+async fn serve(
+    server: AdsServer<Hub>,
+    xds: TcpListener,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    placed: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    // A proxy that reconnects must not be told that its listeners are gone.
+    if stop.run_until_cancelled(turned_on(placed)).await.is_none() {
+        return;
+    }
+    if let Err(error) = server.serve_tls(xds, tls, TRUST_DOMAIN, stop).await {
+        tracing::error!(%error, "the xDS port broke");
     }
 }
 

@@ -33,7 +33,7 @@ async fn replica(twin: &Twin, name: &str) -> Operator {
             xds_port: 18_000,
         },
     };
-    Operator::start(twin.client(), "twin", options).await.unwrap()
+    Operator::start(twin.client(), "twin", options, &tokio::runtime::Handle::current()).await.unwrap()
 }
 
 async fn until<T: std::fmt::Debug>(
