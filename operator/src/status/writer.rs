@@ -40,6 +40,10 @@ const REQUEST: Duration = Duration::from_secs(5);
 /// How often a conflict is tried again at once.
 const CONFLICTS: usize = 4;
 
+/// How long a write waits for a Lease that ran out and is renewed, perhaps, before anybody else takes it: then nobody would tell of what
+/// was not written meanwhile.
+const RENEWED: Duration = Duration::from_secs(1);
+
 /// The manager of the fields that are written.
 const MANAGER: &str = "portolan";
 
@@ -85,7 +89,8 @@ impl Writer {
         let mut queue = Queue::default();
         let mut looking: FuturesUnordered<Looking> = FuturesUnordered::new();
         loop {
-            while looking.len() < CONCURRENCY && self.leadership.holds() {
+            let holds = self.leadership.holds();
+            while looking.len() < CONCURRENCY && holds {
                 let Some((key, since)) = queue.next(Instant::now()) else { break };
                 let writer = self.clone();
                 looking.push(Box::pin(async move {
@@ -94,13 +99,19 @@ impl Writer {
                 }));
             }
             self.metrics.on_status_queue(queue.len());
-            let deadline = queue.deadline().filter(|_| looking.len() < CONCURRENCY);
+            let deadline = match (holds, queue.len()) {
+                (true, _) => queue.deadline().filter(|_| looking.len() < CONCURRENCY),
+                (false, 0) => None,
+                (false, _) => Some(Instant::now() + RENEWED),
+            };
             tokio::select! {
                 () = stop.cancelled() => break,
                 keys = dirty.take() => if *leads.borrow() {
                     queue.mark(keys, Instant::now());
                 },
                 Some((key, outcome)) = looking.next(), if !looking.is_empty() => {
+                    // Whoever does not lead has no queue.
+                    let outcome = if *leads.borrow() { outcome } else { Outcome::Settled };
                     queue.done(key, outcome, Instant::now());
                 }
                 () = sleep_until(deadline) => {}
@@ -141,7 +152,8 @@ impl Writer {
         };
         match self.write(key, &observed, Write::Finalizers(finalizers)).await {
             // The watch shows what others wrote, and then we look again.
-            Ok(()) | Err(Refusal::Conflict | Refusal::Gone | Refusal::NotLeader) => Outcome::Settled,
+            Ok(()) | Err(Refusal::Conflict | Refusal::Gone) => Outcome::Settled,
+            Err(Refusal::NotLeader) => Outcome::NotBefore(Instant::now() + RENEWED),
             Err(Refusal::Failed(message)) => self.failed(key, &message),
         }
     }
@@ -201,7 +213,8 @@ impl Writer {
                 Err(Refusal::Conflict) => {
                     self.metrics.on_status_write(key.kind.as_str(), StatusWrite::Conflict);
                 }
-                Err(Refusal::Gone | Refusal::NotLeader) => return Outcome::Settled,
+                Err(Refusal::Gone) => return Outcome::Settled,
+                Err(Refusal::NotLeader) => return Outcome::NotBefore(Instant::now() + RENEWED),
                 Err(Refusal::Failed(message)) => return self.failed(key, &message),
             }
             match self.read(key).await {
