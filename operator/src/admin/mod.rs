@@ -121,11 +121,14 @@ fn unavailable(why: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
 }
 
-fn found(value: Option<Value>, missing: &str) -> Response {
-    match value {
-        Some(value) => Json(value).into_response(),
-        None => (StatusCode::NOT_FOUND, format!("{missing}\n")).into_response(),
-    }
+fn missing(what: &str) -> Response {
+    (StatusCode::NOT_FOUND, format!("{what}\n")).into_response()
+}
+
+/// An answer that may be megabytes: it is written on a thread of its own, as the one that asks for the Lease is shared.
+async fn large(value: Value) -> Response {
+    let written = tokio::task::spawn_blocking(move || Json(value).into_response()).await;
+    written.unwrap_or_else(|error| unavailable(&format!("the answer cannot be written: {error}")))
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {
@@ -167,7 +170,7 @@ async fn status(State(admin): State<Admin>) -> Response {
             for (name, value) in admin.surroundings.about() {
                 status.insert(name.to_owned(), value);
             }
-            Json(Value::Object(status)).into_response()
+            large(Value::Object(status)).await
         }
         Err(response) => response,
     }
@@ -176,7 +179,7 @@ async fn status(State(admin): State<Admin>) -> Response {
 async fn world(State(admin): State<Admin>, Query(filter): Query<Filter>) -> Response {
     match filter.object {
         None => match admin.ask(debug::world).await {
-            Ok(world) => Json(world).into_response(),
+            Ok(world) => large(world).await,
             Err(response) => response,
         },
         Some(name) => {
@@ -192,7 +195,7 @@ async fn world(State(admin): State<Admin>, Query(filter): Query<Filter>) -> Resp
                 .await
             {
                 Ok(Some(text)) => text.into_response(),
-                Ok(None) => found(None, &format!("there is no {name}")),
+                Ok(None) => missing(&format!("there is no {name}")),
                 Err(response) => response,
             }
         }
@@ -227,12 +230,12 @@ async fn by_gateway(
     match (looked, wanted) {
         (Err(response), _) => response,
         (Ok(shown), Some(wanted)) if shown.is_empty() => {
-            found(None, &format!("there is no Gateway {wanted}: expected <namespace>/<name>"))
+            missing(&format!("there is no Gateway {wanted}: expected <namespace>/<name>"))
         }
-        (Ok(shown), _) => Json(Value::Object(shown)).into_response(),
+        (Ok(shown), _) => large(Value::Object(shown)).await,
     }
 }
 
 async fn streams(State(admin): State<Admin>) -> Response {
-    Json(admin.registry.read(|registry| json!(registry))).into_response()
+    large(admin.registry.read(|registry| json!(registry))).await
 }

@@ -36,7 +36,7 @@ use crate::{
     metrics::Metrics,
     peers::{Connections, Door, Line},
     runtime::{self, Dirty, Handle, Hub},
-    source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, connect_to},
+    source::kubernetes::{self, Cluster, ClusterError, Releases, SecretAccess, chain, connect_to},
     status::Writer,
 };
 
@@ -299,7 +299,13 @@ async fn serve(
     if stop.run_until_cancelled(turned_on(placed)).await.is_none() {
         return;
     }
-    if let Err(error) = server.serve_tls(xds, tls, TRUST_DOMAIN, stop).await {
+    // It was bound on another runtime, and would wait for that one's thread.
+    let moved = xds.into_std().and_then(TcpListener::from_std);
+    let outcome = match moved {
+        Ok(xds) => server.serve_tls(xds, tls, TRUST_DOMAIN, stop).await.map_err(|error| chain(&error)),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = outcome {
         tracing::error!(%error, "the xDS port broke");
     }
 }

@@ -84,7 +84,8 @@ impl<P: Programs> Session<P> {
             reason: Arc::from("the stream's task failed"),
         };
         tracing::info!(gateway = %self.gateway, stream = %self.id, "stream opened");
-        let mut told = Told { events: vec![Event::Opened], progress: None };
+        self.programs.on_event(&self.gateway, self.id, Event::Opened);
+        let mut told = Told { events: Vec::new(), progress: None };
         let end = self.serve(requests, &responses, &mut told).await;
         self.tell(&mut told);
         registered.reason = bounded(&end.reason);

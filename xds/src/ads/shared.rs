@@ -2,10 +2,14 @@
 //!
 //! Locks are held for pure work only, never across an await.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::watch,
+    task::block_in_place,
+};
 
 use super::registry::Registry;
 use crate::store::{Edit, Seq, Store};
@@ -13,6 +17,19 @@ use crate::store::{Edit, Seq, Store};
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is behind the lock stays consistent when a reader panics, and every edit is taken up by seq.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same, where the writer may be at it for long: ten thousand routes are lowered in one edit. Other tasks of a runtime's thread do
+/// not wait with this one.
+fn lock_patiently<T: Send>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.try_lock() {
+        Ok(held) => held,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => block_in_place(|| lock(mutex)),
+            _ => lock(mutex),
+        },
+    }
 }
 
 /// The store of one Gateway, and a notification when it changes.
@@ -65,7 +82,7 @@ impl SharedStore {
 
     /// Reads the store. Keep it short: the writer waits for it.
     pub fn read<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
-        look(&lock(&self.store))
+        look(&lock_patiently(&self.store))
     }
 
     /// Ends every stream of this store, because the Gateway is gone.
@@ -96,6 +113,10 @@ impl SharedRegistry {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::store::{Resource, ResourceType};
 
@@ -113,5 +134,30 @@ mod tests {
         assert!(!follower.has_changed().unwrap());
         shared.close();
         assert!(follower.borrow_and_update().closed);
+    }
+
+    /// As the operator serves proxies: on one thread.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_store_that_is_held_holds_up_those_who_read_it_and_nobody_else() {
+        let (held, other) = (Arc::new(SharedStore::default()), SharedStore::default());
+        let (holding, held_now) = oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let writer = std::thread::spawn({
+            let held = Arc::clone(&held);
+            move || {
+                held.update(|_| {
+                    holding.send(()).unwrap();
+                    released.recv_timeout(Duration::from_secs(20)).unwrap();
+                });
+            }
+        });
+        held_now.await.unwrap();
+        let waiting = tokio::spawn(async move { held.read(Store::seq) });
+        let others = tokio::spawn(async move { other.read(Store::seq) });
+        assert_eq!(tokio::time::timeout(Duration::from_secs(10), others).await.unwrap().unwrap(), Seq(0));
+        assert!(!waiting.is_finished());
+        release.send(()).unwrap();
+        assert_eq!(waiting.await.unwrap(), Seq(0));
+        writer.join().unwrap();
     }
 }
