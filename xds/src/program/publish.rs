@@ -9,7 +9,7 @@ use super::{
     whole,
 };
 use crate::{
-    ir::{Cluster, FilterChain, Listener, SecretName, UpstreamTrust},
+    ir::{ChainTraffic, Cluster, FilterChain, Listener, SecretName, UpstreamTrust},
     lower,
     store::{Child, Resource, ResourceType, Seq, Store, Version, domain_of, table_of},
 };
@@ -221,9 +221,15 @@ fn cluster_children(cluster: &Cluster) -> Vec<Child> {
 
 fn listener_children(listener: &Listener) -> Vec<Child> {
     let tls = listener.chains.iter().filter_map(|chain| chain.tls.as_ref());
-    secrets(tls.flat_map(|tls| {
+    let mut children = secrets(tls.flat_map(|tls| {
         tls.certificates
             .iter()
             .chain(tls.client_validation.as_ref().map(|validation| &validation.authorities))
-    }))
+    }));
+    let tables = listener.chains.iter().filter_map(|chain| match &chain.traffic {
+        ChainTraffic::Http { routes } => Some((ResourceType::RouteConfiguration, routes.to_string().into())),
+        ChainTraffic::Tcp { .. } | ChainTraffic::Udp { .. } | ChainTraffic::Closed => None,
+    });
+    children.extend(tables);
+    children
 }

@@ -299,8 +299,9 @@ impl Stream {
     ) {
         let Some(subscription) = self.types.get_mut(&child.0) else { return };
         if !subscription.touch(store, &child.1, seq) {
-            let until = now + self.config.child_patience;
-            self.awaited.insert(child, Awaited { parent, since: seq, until });
+            let (since, until) =
+                (seq.min(child_missing_since(store, &child)), now + self.config.child_patience);
+            self.awaited.insert(child, Awaited { parent, since, until });
         }
     }
 
@@ -344,7 +345,25 @@ impl Stream {
                 store.get(*kind, name).is_some_and(|live| live.resource.children().contains(child))
             })
             .map(|(_, each)| each.since.previous());
-        types.chain(awaited).min().unwrap_or_default()
+        let to_come = self.tables_to_come(store).map(|table| missing_since(store, table).previous());
+        types.chain(awaited).chain(to_come).min().unwrap_or_default()
+    }
+
+    /// The tables that the proxy is yet to be sent, whose hosts it cannot have: those that it has asked for, and those of listeners that
+    /// are to be sent before it can ask.
+    fn tables_to_come<'a>(&'a self, store: &'a Store) -> impl Iterator<Item = &'a str> {
+        let pending = |kind| self.of(kind).into_iter().flat_map(Subscription::pending);
+        let (tables, hosts) = (self.of(ResourceType::RouteConfiguration), self.of(ResourceType::VirtualHost));
+        let of_listeners = pending(ResourceType::Listener)
+            .filter_map(|name| store.get(ResourceType::Listener, name))
+            .flat_map(|live| live.resource.children())
+            .filter(move |(kind, name)| {
+                *kind == ResourceType::RouteConfiguration && !tables.is_some_and(|it| it.wants(name))
+            })
+            .map(|(_, name)| &**name);
+        let asked_for = pending(ResourceType::RouteConfiguration)
+            .filter(move |table| !hosts.is_some_and(|it| it.has_table(table)));
+        of_listeners.chain(asked_for)
     }
 
     /// What the proxy rejected and has not accepted since.
@@ -397,6 +416,20 @@ impl Stream {
         self.next_nonce += 1;
         nonce
     }
+}
+
+/// The oldest edit that a proxy lacks which has not asked for a child: the child may have been there long before its parent.
+fn child_missing_since(store: &Store, (kind, name): &Child) -> Seq {
+    if *kind == ResourceType::RouteConfiguration {
+        return missing_since(store, name);
+    }
+    store.get(*kind, name).map_or(Seq(u64::MAX), |live| live.seq)
+}
+
+/// The oldest edit that a proxy lacks which does not have a table, nor its hosts.
+fn missing_since(store: &Store, table: &str) -> Seq {
+    let own = store.get(ResourceType::RouteConfiguration, table).map(|live| live.seq);
+    store.hosts_of(table).map(|live| live.seq).chain(own).min().unwrap_or(Seq(u64::MAX))
 }
 
 fn answer_event(kind: ResourceType, in_flight: InFlight, error: Option<&Status>, now: Instant) -> Event {

@@ -186,6 +186,11 @@ impl Subscription {
         !self.pending.is_empty()
     }
 
+    /// What is still to be sent.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &str> {
+        self.pending.keys().map(|name| &**name)
+    }
+
     // ---- What the proxy asks for ----
 
     /// Applies a request's names. Returns names of a form that is not served.
@@ -434,15 +439,19 @@ impl Subscription {
     /// The parent of this name was sent: Envoy waits for it, and does not ask. Returns whether the proxy is
     /// subscribed to it.
     pub(super) fn touch(&mut self, store: &Store, name: &Arc<str>, seq: Seq) -> bool {
+        // A table stays what it was with a new version of its listener.
+        let forgets = matches!(self.kind, ResourceType::Endpoints | ResourceType::Secret);
         if !self.asked {
-            self.touched_early.insert(Arc::clone(name));
+            if forgets {
+                self.touched_early.insert(Arc::clone(name));
+            }
             return false;
         }
         if !self.wants(name) {
             return false;
         }
         let exists = self.kind == ResourceType::Endpoints || store.get(self.kind, name).is_some();
-        if exists && matches!(self.kind, ResourceType::Endpoints | ResourceType::Secret) {
+        if exists && forgets {
             self.mark(name, Pending::forced(seq));
         }
         true

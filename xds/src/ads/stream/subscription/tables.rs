@@ -50,6 +50,11 @@ impl Subscription {
         }
     }
 
+    /// Whether the proxy has this table, or was sent it.
+    pub(in crate::ads::stream) fn has_table(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
+    }
+
     /// The proxy does not have this table any more, or is to be sent it anew.
     pub(in crate::ads::stream) fn leave_table(&mut self, table: &str) {
         if self.tables.remove(table).is_some() {

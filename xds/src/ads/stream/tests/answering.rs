@@ -207,6 +207,31 @@ fn a_parent_counts_when_the_proxy_has_asked_for_its_children_or_long_had_the_tim
 }
 
 #[test]
+fn a_child_that_was_there_before_its_parent_counts_when_it_is_acknowledged() {
+    let mut bench = Bench::new();
+    bench.edit(&[(Cluster, "c", Some("1"), &[]), (VirtualHost, "t/a", Some("1"), &[])]);
+    bench.edit(&[(RouteConfiguration, "t", Some("1"), &[])]);
+    bench.edit(&[(Listener, "l", Some("1"), &[(RouteConfiguration, "t")])]);
+    bench.ask(Cluster, &[]);
+    bench.ask(Listener, &[]);
+    assert_eq!(bench.all(), ["cds c=1"]);
+    assert_eq!(bench.acked(), 0);
+    bench.ack(Cluster);
+    assert_eq!(bench.acked(), 0, "the listener that names the table is not even sent");
+    assert_eq!(bench.all(), ["lds l=1"]);
+    assert_eq!(bench.acked(), 0);
+    bench.ack(Listener);
+    assert_eq!(bench.acked(), 0, "it lacks the host of the first edit");
+    bench.ask(RouteConfiguration, &["t"]);
+    assert_eq!(bench.acked(), 0);
+    bench.settle();
+    assert_eq!(bench.acked(), 0);
+    bench.ask(VirtualHost, &[]);
+    bench.settle();
+    assert_eq!(bench.acked(), 3);
+}
+
+#[test]
 fn a_rejected_resource_does_not_count_and_a_held_removal_does() {
     let mut bench = serving();
     bench.put(RouteConfiguration, "r", "bad");
