@@ -167,12 +167,11 @@ impl Core {
     /// Takes in changed objects, tells whoever waits for that, and then what came of it: who is told of an object finds what was
     /// observed of it.
     fn take(&mut self, changes: Changes) {
-        let seen = changes.batch.as_ref().map(|batch| batch.seen);
         let resolved = changes.batch.and_then(|batch| self.resolve(batch));
         for taken in changes.taken {
             taken();
         }
-        if let (Some((resolved, classes)), Some(seen)) = (resolved, seen) {
+        if let Some((resolved, classes, seen)) = resolved {
             self.follow(resolved, seen);
             for follower in &self.followers {
                 follower.add(classes.iter().map(|class| (class.clone(), Urgency::AtOnce)));
@@ -180,8 +179,8 @@ impl Core {
         }
     }
 
-    /// Resolves what changed objects concern. Returns, too, the classes whose Gateways changed.
-    fn resolve(&mut self, mut batch: Batch) -> Option<(Resolved, BTreeSet<ObjectKey>)> {
+    /// Resolves what changed objects concern. Returns, too, the classes whose Gateways changed, and the moment of the change.
+    fn resolve(&mut self, mut batch: Batch) -> Option<(Resolved, BTreeSet<ObjectKey>, Instant)> {
         self.problems = std::mem::take(&mut batch.problems);
         if batch.changes.is_empty() {
             return None;
@@ -195,7 +194,7 @@ impl Core {
         super::fail_point::hold_resolving();
         let resolved = self.engine.apply(batch.changes);
         self.metrics.on_resolved(count, resolved.units_run, started.elapsed());
-        Some((resolved, classes))
+        Some((resolved, classes, batch.seen))
     }
 
     /// The classes that Gateways come to and leave.

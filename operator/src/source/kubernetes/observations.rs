@@ -166,8 +166,10 @@ fn may_name_us(observed: &Observed) -> bool {
 
 /// Whether two versions are of one object, and nothing changed that is compared with what it should be.
 fn says_the_same(one: &Observed, other: &Observed) -> bool {
-    let said = |observed: &Observed| (observed.uid.clone(), observed.finalizers.clone(), observed.deleted);
-    said(one) == said(other) && one.status == other.status
+    one.uid == other.uid
+        && one.finalizers == other.finalizers
+        && one.deleted == other.deleted
+        && one.status == other.status
 }
 
 /// Whether both are the same version of the same object.

@@ -346,7 +346,11 @@ impl Stream {
             })
             .map(|(_, each)| each.since.previous());
         let to_come = self.tables_to_come(store).map(|table| missing_since(store, table).previous());
-        types.chain(awaited).chain(to_come).min().unwrap_or_default()
+        match types.chain(awaited).min() {
+            // To look at all hosts of tables would tell nothing more; a proxy that has just connected is here.
+            None | Some(Seq(0)) => Seq(0),
+            Some(least) => to_come.min().map_or(least, |each| each.min(least)),
+        }
     }
 
     /// The tables that the proxy is yet to be sent, whose hosts it cannot have: those that it has asked for, and those of listeners that
