@@ -195,7 +195,7 @@ impl<P: Programs> Session<P> {
 
     /// Tells what was noted, in order.
     fn tell(&self, told: &mut Told) {
-        for event in told.events.drain(..) {
+        for event in std::mem::take(&mut told.events) {
             self.programs.on_event(&self.gateway, self.id, event);
         }
     }

@@ -108,7 +108,8 @@ pub(super) struct Subscription {
     has: HashMap<Arc<str>, Version>,
     pending: BTreeMap<Arc<str>, Pending>,
     held: BTreeMap<Arc<str>, Held>,
-    in_flight: Option<InFlight>,
+    /// Boxed: a silent stream has none.
+    in_flight: Option<Box<InFlight>>,
     rejected: BTreeMap<Arc<str>, Rejection>,
     /// What was in rejected responses, removals too, and was not sent since. Envoy may have taken nothing of them. With the
     /// number of the rejection, the newest one.
@@ -171,7 +172,7 @@ impl Subscription {
     }
 
     pub(super) fn in_flight(&self) -> Option<&InFlight> {
-        self.in_flight.as_ref()
+        self.in_flight.as_deref()
     }
 
     pub(super) fn counts(&self) -> (usize, usize, usize) {

@@ -1,5 +1,6 @@
 //! In what order, when and in what portions one type's names go out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,10 @@ impl Subscription {
             }
             self.pending.remove(&name);
         }
+        if self.pending.is_empty() {
+            // An emptied map keeps a leaf, 632 bytes of each type of each silent stream.
+            self.pending = BTreeMap::new();
+        }
         let nothing = chunk.resources.is_empty() && chunk.removed.is_empty();
         if nothing && !(self.must_answer && self.pending.is_empty()) {
             return None;
@@ -133,7 +138,7 @@ impl Subscription {
             nonce: nonce.clone(),
             ..DeltaDiscoveryResponse::default()
         };
-        self.in_flight = Some(InFlight {
+        self.in_flight = Some(Box::new(InFlight {
             nonce,
             items: chunk.items,
             removed: chunk.removed,
@@ -142,7 +147,7 @@ impl Subscription {
             blocks_from: chunk.blocks_from,
             sent_at: now,
             changed_at: chunk.changed_at,
-        });
+        }));
         Some(Outgoing { response, bytes: chunk.bytes, children: chunk.children })
     }
 
@@ -207,7 +212,7 @@ impl Subscription {
     }
 
     /// Takes the response with that nonce, if it is the one that waits for an answer.
-    pub(in crate::ads::stream) fn answered(&mut self, nonce: &str) -> Option<InFlight> {
+    pub(in crate::ads::stream) fn answered(&mut self, nonce: &str) -> Option<Box<InFlight>> {
         self.in_flight.take_if(|each| each.nonce == nonce)
     }
 
