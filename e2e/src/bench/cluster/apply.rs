@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{
     Bench, BenchError,
     api::Kind,
-    objects::{self, GATEWAY, hostname, remarked, route, route_name},
+    objects::{self, hostname, remarked, route_name},
     process,
     report::{Plot, Report, Series, between, count, sorted},
     site::Site,
@@ -49,7 +49,7 @@ async fn apply(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     let (ip, port) = (backend.address.ip(), backend.address.port());
     bench.writer.create(&objects::slice_of(&site.namespace, 0, ip, port)).await?;
     let (envoy, mut user) = (site.envoy().await?, User::new(site.port));
-    let all = (0..routes).map(|index| route(&site.namespace, GATEWAY, index, 0, "first"));
+    let all = (0..routes).map(|index| site.route(index, 0, "first"));
     let start = Instant::now();
     let last = bench.writer.create_all(all).await?;
     let served = user.served(&hostname(routes - 1), "first").await?;

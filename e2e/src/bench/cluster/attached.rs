@@ -9,7 +9,7 @@ use std::{
 use super::{
     Bench, BenchError,
     api::{Kind, WRITERS},
-    objects::{self, GATEWAY, route, route_name},
+    objects::{self, GATEWAY, route_name},
     report::{Plot, Report, Series, between, count, sorted},
     site::Site,
     watch::Seen,
@@ -55,7 +55,7 @@ async fn attach(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     };
     let wanted = u64::try_from(routes).unwrap_or(u64::MAX);
     let (cpu, start) = (site.cpu()?, Instant::now());
-    let all = (0..routes).map(|index| route(&site.namespace, GATEWAY, index, 0, "attached"));
+    let all = (0..routes).map(|index| site.route(index, 0, "attached"));
     let last = bench.writer.create_all(all).await?;
     report.figure("writing_seconds", (last - start).as_secs_f64());
     let right = of_gateway.until("attachedRoutes counts all routes", LIMIT, attached(wanted)).await?;

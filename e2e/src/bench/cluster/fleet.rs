@@ -35,7 +35,9 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
     site.run().await?;
     let mut routes = site.watch(Kind::Route).await?;
     writer
-        .create_all((0..stay).map(|index| route(&namespace, &gateway(index), index, index, "stays")))
+        .create_all(
+            (0..stay).map(|index| route(&namespace, (&namespace, &gateway(index)), index, index, "stays")),
+        )
         .await?;
     site.settled(&mut routes, stay).await?;
     let mut accesses = Vec::new();
@@ -64,7 +66,13 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
         let some = stay..2 * stay;
         writer
             .create_all(some.clone().map(|index| {
-                route(&namespace, &gateway(index), index, index - stay, &format!("turn-{turns}"))
+                route(
+                    &namespace,
+                    (&namespace, &gateway(index)),
+                    index,
+                    index - stay,
+                    &format!("turn-{turns}"),
+                )
             }))
             .await?;
         writer.delete_many(Kind::Route, &namespace, some.map(route_name)).await?;

@@ -24,7 +24,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
     writer.ensure(&objects::namespace(NAMESPACE)).await?;
     writer.create(&objects::config_map(NAMESPACE, "floor")).await?;
     for index in 0..WRITERS {
-        writer.create(&route(NAMESPACE, GATEWAY, index, 0, "none")).await?;
+        writer.create(&route(NAMESPACE, (NAMESPACE, GATEWAY), index, 0, "none")).await?;
     }
     let mut maps = Watch::start(Kind::ConfigMap, NAMESPACE).await?;
     let mut routes = Watch::start(Kind::Route, NAMESPACE).await?;

@@ -29,7 +29,7 @@ pub(super) async fn run(bench: &Bench, site: &mut Site, binary: &Path) -> Result
     // This one waits, and holds whatever comes after it on the way of translation.
     let marker = "held-while-endpoints-move";
     probe.expect(marker)?;
-    let of = (Kind::Route, site.namespace.as_str(), &*route_name(1));
+    let of = (Kind::Route, site.homes.of(1), &*route_name(1));
     site.writer.patch(of, &remarked(1, marker)).await?;
     // Long enough for it to have arrived.
     tokio::time::sleep(Duration::from_millis(200)).await;

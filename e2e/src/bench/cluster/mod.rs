@@ -17,6 +17,7 @@ mod fleet;
 mod floor;
 mod gate;
 mod held;
+mod homes;
 mod instructions;
 mod machine;
 mod noise;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Bench, BenchError,
     api::{Kind, Object},
-    objects::{self, GATEWAY, remarked, route, route_name},
+    objects::{self, remarked, route_name},
     report::{Plot, Report, Series, count},
     site::Site,
 };
@@ -30,7 +30,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
     writer.ensure(&objects::class(FOREIGN_CLASS, "example.com/foreign")).await?;
     writer.create(&objects::service(&site.namespace, 0)).await?;
     writer.create(&objects::slice(&site.namespace, 0)).await?;
-    writer.create_all((0..OURS).map(|index| route(&site.namespace, GATEWAY, index, 0, "ours"))).await?;
+    writer.create_all((0..OURS).map(|index| site.route(index, 0, "ours"))).await?;
     writer.create_all((0..EACH).flat_map(|index| foreign(other, index))).await?;
     let probe = site.probe().await?;
     let mut routes = site.watch(Kind::Route).await?;
@@ -92,7 +92,13 @@ fn foreign(namespace: &str, index: usize) -> [Object; 4] {
         objects::secret(namespace, &format!("secret-{index}")),
         objects::service(namespace, FOREIGN + index),
         objects::gateway(namespace, &gateway_name(index), FOREIGN_CLASS, 80),
-        route(namespace, &gateway_name(index), FOREIGN + index, FOREIGN + index, "foreign"),
+        objects::route(
+            namespace,
+            (namespace, &gateway_name(index)),
+            FOREIGN + index,
+            FOREIGN + index,
+            "foreign",
+        ),
     ]
 }
 

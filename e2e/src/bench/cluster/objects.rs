@@ -27,13 +27,16 @@ pub(super) fn class(name: &str, controller: &str) -> Object {
     object(Kind::Class, "", body)
 }
 
-/// A Gateway with one HTTP listener.
+/// A Gateway with one HTTP listener, for routes of all namespaces.
 pub(super) fn gateway(namespace: &str, name: &str, class: &str, port: u16) -> Object {
     let body = json!({
         "apiVersion": API, "kind": "Gateway", "metadata": {"namespace": namespace, "name": name},
         "spec": {
             "gatewayClassName": class,
-            "listeners": [{"name": "http", "port": port, "protocol": "HTTP"}],
+            "listeners": [{
+                "name": "http", "port": port, "protocol": "HTTP",
+                "allowedRoutes": {"namespaces": {"from": "All"}},
+            }],
         },
     });
     object(Kind::Gateway, namespace, body)
@@ -55,14 +58,21 @@ pub(super) fn service_name(index: usize) -> String {
 }
 
 /// A route as gateway-api-bench's probe has it: a hostname of its own, two rules, header filters, and a backend that does not
-/// exist in the second rule. `marker` goes into the proxy's configuration, and answers carry it.
-pub(super) fn route(namespace: &str, gateway: &str, index: usize, backend: usize, marker: &str) -> Object {
+/// exist in the second rule. `parent` is the namespace and the name of its Gateway. `marker` goes into the proxy's configuration, and
+/// answers carry it.
+pub(super) fn route(
+    namespace: &str,
+    parent: (&str, &str),
+    index: usize,
+    backend: usize,
+    marker: &str,
+) -> Object {
     let name = route_name(index);
     let body = json!({
         "apiVersion": API, "kind": "HTTPRoute",
         "metadata": {"namespace": namespace, "name": name},
         "spec": {
-            "parentRefs": [{"name": gateway}],
+            "parentRefs": [{"namespace": parent.0, "name": parent.1}],
             "hostnames": [hostname(index)],
             "rules": [rule(backend, marker), {
                 "matches": [{"path": {"type": "PathPrefix", "value": "/missing"}}],

@@ -10,7 +10,7 @@ use super::{
     Bench, BenchError,
     api::Kind,
     envoy::Envoy,
-    objects::{self, GATEWAY, hostname, route, route_name},
+    objects::{self, hostname, route_name},
     probe::Probe,
     process,
     report::{Plot, Report, Series, between, count, slope, sorted},
@@ -52,7 +52,7 @@ impl Followers {
     ) -> Result<(), BenchError> {
         let (host, marker, name) = (hostname(index), format!("created-{index}"), route_name(index));
         self.probe.expect(&host)?;
-        let written = site.writer.create(&route(&site.namespace, GATEWAY, index, backend, &marker)).await?;
+        let written = site.writer.create(&site.route(index, backend, &marker)).await?;
         let t4 = match &mut self.envoy {
             Some((_, user)) => Some(user.served(&host, &marker).await?),
             None => None,

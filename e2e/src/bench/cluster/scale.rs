@@ -1,4 +1,4 @@
-//! Benchmarks among thousands of routes, each with a Service and an EndpointSlice of its own, in one namespace that is written
+//! Benchmarks among thousands of routes, each with a Service and an EndpointSlice of its own, in fifty namespaces that are written
 //! once: B4 (churn), `endpoints`, `proxy`, B8 (cold start) and B2 (B1's probe under that churn).
 
 use std::{
@@ -18,7 +18,8 @@ use super::{
     Bench, BenchError, Name,
     api::{Kind, Writer},
     cold, held,
-    objects::{self, GATEWAY, moved, remarked, route, route_name, service_name},
+    homes::Homes,
+    objects::{self, moved, remarked, route_name, service_name},
     probe::Probe,
     process,
     propagation::{Followers, Times},
@@ -29,25 +30,29 @@ use super::{
 };
 use crate::bench::figures::mib;
 
+/// In how many namespaces the apps are.
+const NAMESPACES: usize = 50;
+
 /// Runs those of the benchmarks that are asked for.
 pub(super) async fn run(bench: &Bench, names: &[Name]) -> Result<Vec<Report>, BenchError> {
     let routes = bench.sizes.scale;
     let wants = |name: Name| names.contains(&name);
     let mut site = Site::prepare(&bench.target, &bench.writer, "bench-scale", 1).await?;
-    let namespace = site.namespace.clone();
+    site.spread(NAMESPACES).await?;
+    let homes = site.homes.clone();
     let backend = Backend::start().await?;
-    bench.writer.create_all((0..routes).map(|index| objects::service(&namespace, index))).await?;
+    bench.writer.create_all((0..routes).map(|index| objects::service(homes.of(index), index))).await?;
     let (ip, port) = (backend.address.ip(), backend.address.port());
     let slices = (0..routes).map(|index| match index {
-        0 => objects::slice_of(&namespace, 0, ip, port),
-        _ => objects::slice(&namespace, index),
+        0 => objects::slice_of(homes.of(0), 0, ip, port),
+        _ => objects::slice(homes.of(index), index),
     });
     bench.writer.create_all(slices).await?;
     let mut reports = Vec::new();
     site.run().await?;
     let mut of_routes = site.watch(Kind::Route).await?;
     {
-        let all = (0..routes).map(|index| route(&namespace, GATEWAY, index, index, "first"));
+        let all = (0..routes).map(|index| site.route(index, index, "first"));
         let (cpu, probe) = (site.cpu()?, Arc::new(site.probe().await?));
         bench.writer.create_all(all).await?;
         site.settled(&mut of_routes, routes).await?;
@@ -87,10 +92,10 @@ struct Churn {
 
 impl Churn {
     /// Starts it; the probe expects each change, so that its size is known.
-    fn start(writer: &Writer, namespace: &str, routes: usize, probe: Option<Arc<Probe>>) -> Self {
+    fn start(writer: &Writer, homes: &Homes, routes: usize, probe: Option<Arc<Probe>>) -> Self {
         let (stop, changes) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
-        let (writer, namespace, until, counted) =
-            (writer.clone(), namespace.to_owned(), stop.clone(), Arc::clone(&changes));
+        let (writer, homes, until, counted) =
+            (writer.clone(), homes.clone(), stop.clone(), Arc::clone(&changes));
         let task = tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_secs(1));
             for turn in 1.. {
@@ -102,14 +107,13 @@ impl Churn {
                 let marker = format!("churn-{turn}-of-{index}-end");
                 let expect = |text: &str| probe.as_ref().map_or(Ok(()), |probe| probe.expect(text));
                 expect(&marker)?;
-                writer
-                    .patch((Kind::Route, &namespace, &route_name(index)), &remarked(index, &marker))
-                    .await?;
+                let home = homes.of(index);
+                writer.patch((Kind::Route, home, &route_name(index)), &remarked(index, &marker)).await?;
                 counted.fetch_add(1, Ordering::Relaxed);
                 if turn % 2 == 0 {
                     let second = format!("10.250.{}.{}", turn / 250 % 250, 1 + turn % 250);
                     expect(&second)?;
-                    let of = (Kind::Slice, namespace.as_str(), &*service_name(index));
+                    let of = (Kind::Slice, home, &*service_name(index));
                     writer.patch(of, &moved(index, &second)).await?;
                     counted.fetch_add(1, Ordering::Relaxed);
                 }
@@ -142,7 +146,7 @@ async fn churn(bench: &Bench, site: &Site, probe: &Arc<Probe>, to_load: f64) -> 
     }
     let units = site.metrics().await?.map(|metrics| metrics.units());
     let (cpu, start, before) = (site.cpu()?, Instant::now(), probe.traffic());
-    let churn = Churn::start(&bench.writer, &site.namespace, routes, Some(Arc::clone(probe)));
+    let churn = Churn::start(&bench.writer, &site.homes, routes, Some(Arc::clone(probe)));
     let mut resident = Vec::new();
     while start.elapsed() < span {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -221,7 +225,7 @@ pub(super) async fn move_endpoint(
     let index = 1 + turn * 7919 % (routes - 1);
     let (name, second) = (service_name(index), format!("10.{series}.{}.{}", turn / 250, 1 + turn % 250));
     probe.expect(&second)?;
-    let of = (Kind::Slice, site.namespace.as_str(), &*name);
+    let of = (Kind::Slice, site.homes.of(index), &*name);
     let written = site.writer.patch(of, &moved(index, &second)).await?;
     let (t2, t1) = (probe.came(&second).await?, slices.seen(&name, &written.version).await?);
     Ok(between(t1, t2))
@@ -240,7 +244,7 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     let mut next = routes..;
     let (at_rest, cpu) = rested(site, &mut followers, &mut next, turns).await?;
     report.figure("at_rest_cpu_ms_per_route", cpu);
-    let churn = Churn::start(&bench.writer, &site.namespace, routes, None);
+    let churn = Churn::start(&bench.writer, &site.homes, routes, None);
     let mut churned = Times::default();
     for index in next.by_ref().take(turns) {
         followers.follow(site, index, 0, &mut churned).await?;
@@ -250,7 +254,9 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     let wrong = followers.envoy.take().map(|(_, user)| user.wrong);
     let (_, among_many) = rested(site, &mut followers, &mut next, turns).await?;
     report.figure("among_many_cpu_ms_per_route", among_many);
-    bench.writer.delete_all(Kind::Route, &site.namespace).await?;
+    for namespace in site.homes.all() {
+        bench.writer.delete_all(Kind::Route, namespace).await?;
+    }
     let gone = |objects: &HashMap<String, Seen>| objects.values().all(|it| it.gone.is_some()).then_some(());
     followers.routes.until("all routes are gone", Duration::from_mins(2), gone).await?;
     // Removals of what routes used may be held back, ours by 10 s: they are no part of what comes.
@@ -304,7 +310,7 @@ async fn proxy(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     report.input("routes", routes);
     let (mut envoy, mut user) = (site.envoy().await?, User::new(site.port));
     let start = Instant::now();
-    bench.writer.patch((Kind::Route, &site.namespace, &route_name(0)), &remarked(0, "proxied")).await?;
+    bench.writer.patch((Kind::Route, site.homes.of(0), &route_name(0)), &remarked(0, "proxied")).await?;
     user.served(&objects::hostname(0), "proxied").await?;
     report.figure("started_to_first_200_s", start.elapsed().as_secs_f64());
     let (series, clusters) = (envoy.series().await?, envoy.clusters().await?);

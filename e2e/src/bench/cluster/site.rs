@@ -20,8 +20,9 @@ use serde_json::{Value, json};
 use super::{
     BenchError,
     access::{Access, Pems, TlsFiles},
-    api::{Kind, Writer},
+    api::{Kind, Object, Writer},
     envoy::Envoy,
+    homes::Homes,
     objects::{self, GATEWAY},
     operator::{Metrics, Operator},
     probe::Probe,
@@ -70,7 +71,10 @@ impl Target {
 pub(super) struct Site {
     target: Target,
     pub(super) writer: Writer,
+    /// The namespace of its Gateways.
     pub(super) namespace: String,
+    /// Where its apps are: in the same, unless they are spread.
+    pub(super) homes: Homes,
     /// The port of the Gateway's listener.
     pub(super) port: u16,
     operator: Option<Operator>,
@@ -102,6 +106,7 @@ impl Site {
             target: target.clone(),
             writer: writer.clone(),
             namespace: namespace.into(),
+            homes: Homes::one(namespace),
             port,
             operator: None,
             gateways: names,
@@ -113,6 +118,20 @@ impl Site {
         let mut site = Self::prepare(target, writer, namespace, 1).await?;
         site.run().await?;
         Ok(site)
+    }
+
+    /// Gives its apps namespaces of their own.
+    pub(super) async fn spread(&mut self, namespaces: usize) -> Result<(), BenchError> {
+        self.homes = Homes::spread(&self.namespace, namespaces);
+        for name in self.homes.all() {
+            self.writer.ensure(&objects::namespace(name)).await?;
+        }
+        Ok(())
+    }
+
+    /// A route of the first Gateway to one of the Services.
+    pub(super) fn route(&self, index: usize, backend: usize, marker: &str) -> Object {
+        objects::route(self.homes.of(backend), (&self.namespace, GATEWAY), index, backend, marker)
     }
 
     /// Starts the control plane, if it is ours; gives when it was started and when it was ready.
@@ -243,9 +262,10 @@ impl Site {
         Envoy::start(&self.access(GATEWAY).await?, &format!("{}/{GATEWAY}", self.namespace))
     }
 
-    /// A watch of a kind in the namespace.
+    /// A watch of a kind, of the Gateways or of the apps.
     pub(super) async fn watch(&self, kind: Kind) -> Result<Watch, BenchError> {
-        Watch::start(kind, &self.namespace).await
+        let of_gateways = matches!(kind, Kind::Gateway | Kind::Deployment);
+        Watch::start(kind, if of_gateways { &self.namespace } else { self.homes.asked() }).await
     }
 
     fn pid(&self) -> Option<u32> {
@@ -285,9 +305,16 @@ impl Site {
         routes.until(&of, limit, settled).await
     }
 
-    /// Ends it, and takes away what is in the namespace.
+    /// Ends it, and takes away what is in its namespaces.
     pub(super) async fn end(mut self) -> Result<(), BenchError> {
         self.halt().await?;
+        for namespace in self.homes.all().filter(|name| *name != self.namespace) {
+            self.take_away(namespace).await?;
+        }
+        self.take_away(&self.namespace).await
+    }
+
+    async fn take_away(&self, namespace: &str) -> Result<(), BenchError> {
         let kinds = [
             Kind::Route,
             Kind::Gateway,
@@ -301,11 +328,11 @@ impl Site {
         for kind in kinds {
             // Services have no deletion of a whole collection in old API servers, and are many: one by one is the same work.
             if kind == Kind::Service {
-                let names = self.writer.list(kind, &self.namespace).await?;
+                let names = self.writer.list(kind, namespace).await?;
                 let names = names.iter().filter_map(|it| it["metadata"]["name"].as_str().map(String::from));
-                self.writer.delete_many(kind, &self.namespace, names.collect::<Vec<_>>().into_iter()).await?;
+                self.writer.delete_many(kind, namespace, names.collect::<Vec<_>>().into_iter()).await?;
             } else {
-                self.writer.delete_all(kind, &self.namespace).await?;
+                self.writer.delete_all(kind, namespace).await?;
             }
         }
         Ok(())

@@ -67,7 +67,7 @@ impl Sizes {
             applied: vec![250],
             applies: 10,
             noise: Duration::from_secs(10),
-            streams: (10, 4),
+            streams: (10, 7),
             soak: Duration::from_secs(15),
             counted: vec![1_000],
         }
