@@ -195,6 +195,7 @@ impl<P: Programs> Session<P> {
 
     /// Tells what was noted, in order.
     fn tell(&self, told: &mut Told) {
+        // Taken, not drained: a silent stream keeps no room for events.
         for event in std::mem::take(&mut told.events) {
             self.programs.on_event(&self.gateway, self.id, event);
         }

@@ -264,8 +264,7 @@ impl Site {
 
     /// A watch of a kind, of the Gateways or of the apps.
     pub(super) async fn watch(&self, kind: Kind) -> Result<Watch, BenchError> {
-        let of_gateways = matches!(kind, Kind::Gateway | Kind::Deployment);
-        Watch::start(kind, if of_gateways { &self.namespace } else { self.homes.asked() }).await
+        Watch::start(kind, if kind == Kind::Gateway { &self.namespace } else { self.homes.asked() }).await
     }
 
     fn pid(&self) -> Option<u32> {
