@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{
     Bench, BenchError,
     api::Kind,
+    meter::Meter,
     objects::{self, hostname, remarked, route_name},
     process,
     report::{Plot, Report, Series, between, count, sorted},
@@ -61,6 +62,7 @@ async fn apply(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     tokio::time::sleep(Duration::from_secs(3)).await;
 
     let (mut times, mut acks) = (Vec::new(), Vec::new());
+    let meter = Meter::start(&site, None).await?;
     let (cpu, envoy_cpu) = (site.cpu()?, process::cpu(envoy.pid())?);
     for turn in 0..turns {
         let index = turn * 7919 % routes;
@@ -83,6 +85,7 @@ async fn apply(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     }
     report.figure("envoy_cpu_ms_per_change", spent.as_secs_f64() * 1e3 / count(turns));
     report.figure("cpu_ms_per_change", (site.cpu()? - cpu) * 1e3 / count(turns));
+    meter.stop(&site, &mut report).await?;
     report.figure("envoy_resident_mib", mib(process::memory(envoy.pid())?.resident));
     report.bar(format!("write to first 200 p50 at {routes} routes, ms"), 150.0, p50);
     report.bar("answers other than 200 and 404", 0.0, count(user.wrong));

@@ -9,6 +9,7 @@ use std::{
 use super::{
     Bench, BenchError,
     api::{Kind, WRITERS},
+    meter::Meter,
     objects::{self, GATEWAY, route_name},
     report::{Plot, Report, Series, between, count, sorted},
     site::Site,
@@ -54,6 +55,7 @@ async fn attach(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
         }
     };
     let wanted = u64::try_from(routes).unwrap_or(u64::MAX);
+    let meter = Meter::start(&site, Some(&probe)).await?;
     let (cpu, start) = (site.cpu()?, Instant::now());
     let all = (0..routes).map(|index| site.route(index, 0, "attached"));
     let last = bench.writer.create_all(all).await?;
@@ -73,10 +75,6 @@ async fn attach(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     if let Some(metrics) = site.metrics().await? {
         report.figure("status_conflicts", metrics.sum("portolan_status_writes_total", "result=\"conflict\""));
     }
-    if let Some(memory) = site.memory()? {
-        report.figure("resident_mib", crate::bench::figures::mib(memory.resident));
-        report.figure("peak_mib", crate::bench::figures::mib(memory.peak));
-    }
 
     let (cpu, before) = (site.cpu()?, of_gateway.status_writes());
     let last = bench.writer.delete_many(Kind::Route, &site.namespace, (0..routes).map(route_name)).await?;
@@ -86,6 +84,7 @@ async fn attach(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     report.figure("removed_right_after_last_write_s", teardown);
     report.figure("gateway_status_writes_of_removal", count(of_gateway.status_writes() - before));
     report.figure("removal_cpu_ms_per_route", (site.cpu()? - cpu) * 1e3 / count(routes));
+    meter.stop(&site, &mut report).await?;
     report.bar("attachedRoutes right after the last write, s", 1.0, setup);
     report.bar("attachedRoutes right after the last deletion, s", 1.0, teardown);
     report.bar("status writes per route", 1.0, per_route);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{
     Bench, BenchError,
     api::Kind,
+    meter::Meter,
     objects::{self, GATEWAY, route, route_name},
     probe::Probe,
     report::{Plot, Report, Series, count, slope},
@@ -61,6 +62,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
         report.bar("KiB of resident memory per idle stream", 50.0, per_stream);
     }
 
+    let meter = Meter::start(&site, probes.first()).await?;
     let (cpu, start, mut resident, mut turns) = (site.cpu()?, Instant::now(), Vec::new(), 0_usize);
     while start.elapsed() < bench.sizes.soak {
         let some = stay..2 * stay;
@@ -95,9 +97,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
         // Pages come and go by themselves: 3 % of it is no trend.
         report.bar("growth over the last 60 %, of the mean", 0.03, grown / mean);
     }
-    if let Some(memory) = site.memory()? {
-        report.figure("peak_mib", mib(memory.peak));
-    }
+    meter.stop(&site, &mut report).await?;
     report.plot =
         Some(Plot { x: "seconds", y: "resident MiB", series: vec![Series::line("control plane", resident)] });
     drop(probes);

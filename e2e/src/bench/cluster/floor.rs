@@ -10,7 +10,7 @@ use super::{
     Bench, BenchError,
     api::{Kind, WRITERS},
     objects::{self, GATEWAY, remarked, route, route_name},
-    report::{Report, between, count, sorted},
+    report::{Plot, Report, Series, between, count, sorted},
     watch::Watch,
 };
 use crate::bench::figures::quantile;
@@ -46,6 +46,16 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
     let half = |times: &[f64]| quantile(&sorted(times), 0.5);
     let (first, second) = writing.split_at(turns / 2);
     report.figure("noise_percent", 100.0 * (half(first) - half(second)).abs() / write_p50);
+
+    let cloud = |name: &str, times: &[f64]| {
+        Series::cloud(name, times.iter().enumerate().map(|(at, ms)| (count(at), *ms)).collect())
+    };
+    let series = vec![
+        cloud("write of a route", &writing),
+        cloud("t1−t0, a route", &of_routes),
+        cloud("t1−t0, a ConfigMap", &of_maps),
+    ];
+    report.plot = Some(Plot { x: "write", y: "ms", series });
 
     let start = Instant::now();
     let statuses = futures::stream::iter((0..WRITERS * turns).map(|turn| async move {

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Bench, BenchError,
     api::Kind,
+    meter::Meter,
     objects::{remarked, route_name, service_name},
     report::{Plot, Report, Series, count},
     scale::move_endpoint,
@@ -24,6 +25,7 @@ pub(super) async fn run(bench: &Bench, site: &mut Site, binary: &Path) -> Result
     let mut slices = site.watch(Kind::Slice).await?;
     let known = service_name(routes / 2);
     slices.until("the slices are known", Duration::from_mins(1), |all| all.get(&known).map(drop)).await?;
+    let meter = Meter::start(site, Some(&probe)).await?;
     site.operator()?.hold()?;
     let start = Instant::now();
     // This one waits, and holds whatever comes after it on the way of translation.
@@ -42,6 +44,7 @@ pub(super) async fn run(bench: &Bench, site: &mut Site, binary: &Path) -> Result
     let (held, released) = (start.elapsed(), Instant::now());
     let came = probe.came(marker).await?;
     report.input("changes", times.len());
+    meter.stop(site, &mut report).await?;
     report.figure("held_s", held.as_secs_f64());
     report.figure("route_after_release_ms", came.saturating_duration_since(released).as_secs_f64() * 1e3);
     // Whether it was blocked at all: else the figures say nothing.

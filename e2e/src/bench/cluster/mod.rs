@@ -20,6 +20,7 @@ mod held;
 mod homes;
 mod instructions;
 mod machine;
+mod meter;
 mod noise;
 mod objects;
 mod operator;

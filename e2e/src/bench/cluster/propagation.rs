@@ -10,6 +10,7 @@ use super::{
     Bench, BenchError,
     api::Kind,
     envoy::Envoy,
+    meter::Meter,
     objects::{self, hostname, route_name},
     probe::Probe,
     process,
@@ -95,7 +96,9 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
     let mut times = Times::default();
     // The first meets a Gateway that has no route yet, and an Envoy that may still start.
     followers.follow(&site, count_of, 0, &mut Times::default()).await?;
-    let (cpu, start, traffic) = (site.cpu()?, Instant::now(), followers.probe.traffic());
+    let probe = Arc::clone(&followers.probe);
+    let meter = Meter::start(&site, Some(&probe)).await?;
+    let (cpu, start, traffic) = (site.cpu()?, Instant::now(), probe.traffic());
     let envoy_cpu = followers.envoy.as_ref().map(|(envoy, _)| process::cpu(envoy.pid())).transpose()?;
     // CPU time in ten parts: the last against the first shows what a change costs among many.
     let mut parts = Vec::new();
@@ -123,15 +126,12 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
     report.times("t5_t0", &times.t5_t0(&followers.routes));
     report.figure("cpu_ms_per_route", per_route((cpu_after - cpu) * 1e3));
     report.note("cpu_ms_per_route_by_part", cpu_by_part(&parts));
-    let traffic = followers.probe.traffic().since(&traffic);
+    let traffic = probe.traffic().since(&traffic);
     report.figure("bytes_per_route", per_route(count(traffic.bytes)));
     report.figure("seconds", took.as_secs_f64());
     tokio::time::sleep(Duration::from_secs(2)).await;
+    meter.stop(&site, &mut report).await?;
     report.figure("status_writes_per_route", count(followers.routes.status_writes()) / count(count_of + 1));
-    if let Some(memory) = site.memory()? {
-        report.figure("resident_mib", crate::bench::figures::mib(memory.resident));
-        report.figure("peak_mib", crate::bench::figures::mib(memory.peak));
-    }
     report.bar(format!("t2-t1 p50 of the last tenth, N = {count_of}, ms"), 5.0, p50);
     report.bar(format!("t2-t1 p99 of the last tenth, N = {count_of}, ms"), 25.0, p99);
     report.bar("slope, µs per route", 1.0, per_million);
@@ -151,7 +151,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
         plot.series.push(Series::cloud("t4−t0 (write to first 200)", points));
     }
     report.plot = Some(plot);
-    drop(followers);
+    drop((probe, followers));
     site.end().await?;
     Ok(report)
 }

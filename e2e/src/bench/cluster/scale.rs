@@ -19,6 +19,7 @@ use super::{
     api::{Kind, Writer},
     cold, held,
     homes::Homes,
+    meter::Meter,
     objects::{self, moved, remarked, route_name, service_name},
     probe::Probe,
     process,
@@ -145,6 +146,7 @@ async fn churn(bench: &Bench, site: &Site, probe: &Arc<Probe>, to_load: f64) -> 
         report.figure("resident_before_churn_mib", mib(memory.resident));
     }
     let units = site.metrics().await?.map(|metrics| metrics.units());
+    let meter = Meter::start(site, Some(probe)).await?;
     let (cpu, start, before) = (site.cpu()?, Instant::now(), probe.traffic());
     let churn = Churn::start(&bench.writer, &site.homes, routes, Some(Arc::clone(probe)));
     let mut resident = Vec::new();
@@ -169,9 +171,8 @@ async fn churn(bench: &Bench, site: &Site, probe: &Arc<Probe>, to_load: f64) -> 
     if let (Some(before), Some(metrics)) = (units, site.metrics().await?) {
         report.figure("units_per_change", (metrics.units() - before) / count(changes));
     }
+    meter.stop(site, &mut report).await?;
     if let Some(memory) = site.memory()? {
-        report.figure("resident_mib", mib(memory.resident));
-        report.figure("peak_mib", mib(memory.peak));
         report.bar("resident after churn, MiB", 150.0, mib(memory.resident));
     }
     report.bar("cores under churn", 0.02, spent / seconds);
@@ -193,6 +194,7 @@ async fn endpoints(bench: &Bench, site: &Site, probe: &Probe) -> Result<Report, 
     let mut slices = site.watch(Kind::Slice).await?;
     let name = service_name(routes / 2);
     slices.until("the slices are known", Duration::from_mins(1), |all| all.get(&name).map(drop)).await?;
+    let meter = Meter::start(site, Some(probe)).await?;
     let (before, cpu, mut times) = (probe.traffic(), site.cpu()?, Vec::new());
     for turn in 0..turns {
         times.push(move_endpoint(site, probe, &mut slices, routes, (251, turn)).await?);
@@ -202,6 +204,7 @@ async fn endpoints(bench: &Bench, site: &Site, probe: &Probe) -> Result<Report, 
     let (_, p99) = report.times("t2_t1", &times);
     report.figure("cpu_ms_per_change", (site.cpu()? - cpu) * 1e3 / count(turns));
     report.figure("bytes_per_change", count(traffic.bytes) / count(turns));
+    meter.stop(site, &mut report).await?;
     report.bar(format!("EndpointSlice event to probe p99, {routes} routes, ms"), 20.0, p99);
     report.plot = Some(Plot {
         x: "change",
@@ -242,6 +245,8 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     let envoy = if bench.envoy { Some((site.envoy().await?, User::new(site.port))) } else { None };
     let mut followers = Followers { probe, routes: site.watch(Kind::Route).await?, envoy };
     let mut next = routes..;
+    let probe = Arc::clone(&followers.probe);
+    let meter = Meter::start(site, Some(&probe)).await?;
     let (at_rest, cpu) = rested(site, &mut followers, &mut next, turns).await?;
     report.figure("at_rest_cpu_ms_per_route", cpu);
     let churn = Churn::start(&bench.writer, &site.homes, routes, None);
@@ -263,6 +268,7 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     followers.probe.quiet(Duration::from_secs(12)).await?;
     let (_, among_few) = rested(site, &mut followers, &mut next, turns).await?;
     report.figure("among_few_cpu_ms_per_route", among_few);
+    meter.stop(site, &mut report).await?;
     let (p50, p99) = report.times("t2_t1", &churned.t2_t1);
     let (rest_p50, rest_p99) = report.times("at_rest_t2_t1", &at_rest.t2_t1);
     report.bar("t2-t1 p50 under churn, ms", 10.0, p50);
@@ -310,18 +316,39 @@ async fn proxy(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     report.input("routes", routes);
     let (mut envoy, mut user) = (site.envoy().await?, User::new(site.port));
     let start = Instant::now();
+    let mut resident = Vec::new();
     bench.writer.patch((Kind::Route, site.homes.of(0), &route_name(0)), &remarked(0, "proxied")).await?;
-    user.served(&objects::hostname(0), "proxied").await?;
-    report.figure("started_to_first_200_s", start.elapsed().as_secs_f64());
+    {
+        let host = objects::hostname(0);
+        let served = user.served(&host, "proxied");
+        tokio::pin!(served);
+        let mut tick = tokio::time::interval(Duration::from_millis(25));
+        loop {
+            tokio::select! {
+                done = &mut served => break done?,
+                _ = tick.tick() => {
+                    let now = mib(process::memory(envoy.pid())?.resident);
+                    resident.push((start.elapsed().as_secs_f64(), now));
+                }
+            }
+        }
+    };
+    let first_200 = start.elapsed().as_secs_f64();
+    report.figure("started_to_first_200_s", first_200);
     let (series, clusters) = (envoy.series().await?, envoy.clusters().await?);
     report.figure("series", count(series));
     report.figure("clusters", count(clusters));
-    report.figure("resident_mib", mib(process::memory(envoy.pid())?.resident));
-    report.figure(
-        "resident_kib_per_route",
-        mib(process::memory(envoy.pid())?.resident) * 1024.0 / count(routes),
-    );
+    let (memory, spent) = (process::memory(envoy.pid())?, process::cpu(envoy.pid())?);
+    report.figure("cpu_seconds", spent.as_secs_f64());
+    report.figure("resident_mib", mib(memory.resident));
+    report.figure("peak_mib", mib(memory.peak));
+    report.figure("resident_kib_per_route", mib(memory.resident) * 1024.0 / count(routes));
     report.bar("Prometheus series of one proxy", 2_000.0, count(series));
     report.bar("clusters per backend", 1.0, count(clusters) / count(routes));
+    report.plot = Some(Plot {
+        x: "seconds from Envoy's start to its first 200",
+        y: "resident MiB",
+        series: vec![Series::line(format!("Envoy, {routes} routes"), resident)],
+    });
     Ok(report)
 }

@@ -23,6 +23,8 @@ pub(super) struct Sizes {
     pub(super) applied: Vec<usize>,
     /// Changes at each size of B5.
     pub(super) applies: usize,
+    /// Objects that concern nobody, of B6.
+    pub(super) unrelated: usize,
     /// How long B6 makes noise.
     pub(super) noise: Duration,
     /// Gateways, and streams of each, of B7.
@@ -31,6 +33,8 @@ pub(super) struct Sizes {
     pub(super) soak: Duration,
     /// Routes among which B9 changes one.
     pub(super) counted: Vec<usize>,
+    /// Whether B9 counts allocations as well.
+    pub(super) allocations: bool,
 }
 
 impl Sizes {
@@ -46,10 +50,12 @@ impl Sizes {
             held: Duration::from_secs(10),
             applied: vec![1_000, 5_000, 10_000],
             applies: 40,
+            unrelated: 5_000,
             noise: Duration::from_mins(1),
             streams: (50, 4),
             soak: Duration::from_mins(if soak { 30 } else { 10 }),
             counted: vec![1, 1_000, 10_000],
+            allocations: true,
         }
     }
 
@@ -66,10 +72,12 @@ impl Sizes {
             held: Duration::from_secs(2),
             applied: vec![250],
             applies: 10,
+            unrelated: 200,
             noise: Duration::from_secs(10),
             streams: (10, 7),
             soak: Duration::from_secs(15),
             counted: vec![1_000],
+            allocations: false,
         }
     }
 }
