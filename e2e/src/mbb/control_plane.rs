@@ -30,14 +30,14 @@ pub(super) async fn standalone(size: Size) -> Outcome {
     traffic.end_after("subject", &["blue", "green"]).await
 }
 
-/// The only operator is killed, a route changes, and an operator is started.
+/// The only operator is killed, or in every other round asked to end, a route changes, and an operator is started.
 pub(super) async fn restarted(size: Size) -> Outcome {
     let (scene, mut replicas) = Replicas::start(1, 0).await;
     let mut traffic = scene.traffic();
     traffic.more(10).await;
-    for round in 0..size.of(6, 1) {
-        let backend = if round % 2 == 0 { "green" } else { "blue" };
-        replicas[0].signal(Signal::KILL);
+    for round in 0..size.of(6, 2) {
+        let (backend, signal) = if round % 2 == 0 { ("green", Signal::KILL) } else { ("blue", Signal::TERM) };
+        replicas[0].signal(signal);
         traffic.more(20).await;
         scene.change_to(&mut traffic, backend).await;
         traffic.more(20).await;

@@ -3,9 +3,12 @@
 //! What other listeners serve does not notice, not even by a connection that is asked to leave, also where they share the
 //! port. What a changed one serves goes on: its connections may be asked to leave, for they belong to the chain of before,
 //! and every request is answered. Of one that is removed, new connections are refused from then on, and what was connected
-//! gets its answers, with which it is asked to leave.
+//! gets its answers, with which it is asked to leave; where others share its port, its hostname is not found from then on.
 
-use super::scene::{Scene, answered_by, certificate, route, to, web};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::scene::{Scene, answered_by, certificate, route, to, until, web};
 use super::traffic::{Connections, from};
 use super::{Outcome, Size};
 use crate::rig::manifest::{join, secret};
@@ -44,6 +47,11 @@ pub(super) async fn listeners(size: Size) -> Outcome {
         let [asks_own, asks_chain, asks_beside] =
             ["own", "chain", "beside"].map(|name| Ask::get(&format!("{name}.test"), "/"));
         answered_by(&scene.place.http, &asks_beside, "blue").await;
+        let (going, check) = (Arc::new(AtomicBool::new(false)), from("blue"));
+        let may_be_gone = Arc::clone(&going);
+        traffic.http("beside", &scene.place.http, &asks_beside, move |answer| {
+            if answer.status == 404 && may_be_gone.load(Ordering::Relaxed) { Ok(()) } else { check(answer) }
+        });
         for (name, target, ask) in [("own", &own, &asks_own), ("chain", &chain, &asks_chain)] {
             answered_by(target, ask, "blue").await;
             traffic.add(name, Connections::MayDrain, Load::start(target, ask, from("blue")));
@@ -63,8 +71,13 @@ pub(super) async fn listeners(size: Size) -> Outcome {
         for name in ["own", "chain"] {
             traffic.may_be_refused(name);
         }
+        going.store(true, Ordering::Relaxed);
         scene.world.edit("web.yaml", &web("")).await;
         traffic.changed();
+        // The port is there for others: what went is not found, over the connections of before as over new ones.
+        until("beside.test is not found", async || scene.place.http.ask(&asks_beside).await.status == 404)
+            .await;
+        traffic.stop("beside").await;
         for name in ["own", "chain"] {
             traffic.refused(name).await;
         }

@@ -104,6 +104,14 @@ impl Traffic {
         self.count(name, connections, report, 1);
     }
 
+    /// Ends a loop.
+    pub(super) async fn stop(&mut self, name: &str) {
+        let at = self.running.iter().position(|(each, ..)| each == name).expect("a loop of that name");
+        let (name, connections, load) = self.running.remove(at);
+        let report = load.stop().await;
+        self.count(name, connections, report, LEAST);
+    }
+
     fn count(&mut self, name: String, connections: Connections, report: Report, least: u64) {
         let outcome = &mut self.outcome;
         outcome.requests += report.sent();

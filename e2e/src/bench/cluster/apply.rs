@@ -88,6 +88,7 @@ async fn apply(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     meter.stop(&site, &mut report).await?;
     report.figure("envoy_resident_mib", mib(process::memory(envoy.pid())?.resident));
     report.bar(format!("write to first 200 p50 at {routes} routes, ms"), 150.0, p50);
+    report.figure("wrong_answers", count(user.wrong));
     report.bar("answers other than 200 and 404", 0.0, count(user.wrong));
     drop(envoy);
     site.end().await?;

@@ -2,15 +2,32 @@
 
 use std::time::{Duration, Instant};
 
+use portolan_xds::ads::client::View;
+
 use super::{
     Bench, BenchError,
+    access::Access,
     api::Kind,
-    objects::GATEWAY,
+    objects::{GATEWAY, moved, remarked, route_name, service_name},
     probe::Probe,
     report::{Plot, Report, Series, count},
     site::Site,
 };
 use crate::bench::figures::mib;
+
+/// A proxy of before, which tries until it is served.
+async fn come_back(access: &Access, view: &View) -> Result<Probe, BenchError> {
+    const LIMIT: Duration = Duration::from_mins(2);
+    let start = Instant::now();
+    loop {
+        match Probe::reconnect(access, view.clone()).await {
+            // Nobody listens, or who listens has not read everything yet.
+            Err(error) if start.elapsed() > LIMIT => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            served => return served,
+        }
+    }
+}
 
 /// Expects everything to be written already.
 pub(super) async fn run(bench: &Bench, site: &mut Site) -> Result<Report, BenchError> {
@@ -28,13 +45,24 @@ pub(super) async fn run(bench: &Bench, site: &mut Site) -> Result<Report, BenchE
         bench.writer.list(kind, "").await?;
     }
     let lists = start.elapsed().as_secs_f64();
-    let (started, ready) = site.run().await?;
+    // The proxy tries while the control plane starts, as an Envoy does: what is served too early is served then.
+    let started = site.launch()?;
+    let access = site.access(GATEWAY).await?;
+    let (ready, probe) = tokio::try_join!(site.ready(), come_back(&access, &view))?;
     let to_ready = (ready - started).as_secs_f64();
     let connected = Instant::now();
-    let probe = Probe::reconnect(&site.access(GATEWAY).await?, view.clone()).await?;
     // Longer than any delay of ours: what is wrongly sent would be sent by then.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let traffic = probe.traffic();
+    if let Some(metrics) = site.metrics().await? {
+        let written = metrics.sum("portolan_status_writes_total", "");
+        report.figure("status_writes", written);
+        report.bar(
+            "statuses of routes written again",
+            0.0,
+            metrics.sum("portolan_status_writes_total", "HTTPRoute"),
+        );
+    }
     report.figure("lists_s", lists);
     report.figure("started_to_ready_s", to_ready);
     // Since its start, that is.
@@ -56,6 +84,19 @@ pub(super) async fn run(bench: &Bench, site: &mut Site) -> Result<Report, BenchE
     if let Some(memory) = site.memory()? {
         report.figure("resident_mib", mib(memory.resident));
         report.figure("peak_mib", mib(memory.peak));
+    }
+    // That nothing came says something only if something would have come: of each lane, a change does.
+    for (index, (kind, name, patch)) in [
+        (Kind::Route, route_name(1), remarked(1, "after-the-cold-start")),
+        (Kind::Slice, service_name(1), moved(1, "10.253.0.1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = ["after-the-cold-start", "10.253.0.1"][index];
+        probe.expect(text)?;
+        bench.writer.patch((kind, site.homes.of(1), &name), &patch).await?;
+        probe.came(text).await?;
     }
     report.bar("ready after the lists, s", 3.0, (to_ready - lists).max(0.0));
     report.bar("resources sent again, Secrets excepted", 0.0, count(traffic.resources_but("Secret")));

@@ -60,7 +60,12 @@ impl Envoy {
         loop {
             let answer = unix_http::request(&socket, Method::GET, path, Duration::from_mins(1)).await;
             match answer {
-                Ok((_, body)) => return Ok(String::from_utf8_lossy(&body).into_owned()),
+                Ok((status, body)) if status.is_success() => {
+                    return Ok(String::from_utf8_lossy(&body).into_owned());
+                }
+                Ok((status, _)) => {
+                    return Err(BenchError::Ended { what: "Envoy", why: format!("{path} gives {status}") });
+                }
                 Err(why) => {
                     if let Some(status) = self.child.try_wait()? {
                         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
@@ -79,8 +84,10 @@ impl Envoy {
     pub(super) async fn clusters(&mut self) -> Result<usize, BenchError> {
         let stats = self.admin("/stats?filter=^cluster_manager.active_clusters$").await?;
         let count = stats.trim().rsplit(' ').next().and_then(|text| text.parse::<usize>().ok());
+        let unread =
+            || BenchError::Ended { what: "Envoy", why: format!("it does not count clusters: {stats}") };
         // The control plane's own is static.
-        Ok(count.unwrap_or_default().saturating_sub(1))
+        Ok(count.ok_or_else(unread)?.saturating_sub(1))
     }
 
     /// How many series Prometheus would read.

@@ -59,7 +59,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
         let per_stream = mib(grown) * 1024.0 / count(more);
         report.figure("resident_mib_with_all_streams", mib(after.resident));
         report.figure("kib_per_idle_stream", per_stream);
-        report.bar("KiB of resident memory per idle stream", 50.0, per_stream);
+        report.bar("kB of resident memory per idle stream", 50.0, per_stream * 1.024);
     }
 
     let meter = Meter::start(&site, probes.first()).await?;

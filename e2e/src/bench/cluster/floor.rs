@@ -1,4 +1,4 @@
-//! B0: what the API server, its watch and this harness cost by themselves. No control plane runs. Every other figure is read
+//! B0: what the API server, its watch and this harness cost by themselves. No control plane of ours runs. Every other figure is read
 //! against it.
 
 use std::time::Instant;

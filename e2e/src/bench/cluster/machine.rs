@@ -20,7 +20,10 @@ pub(super) fn machine() -> String {
         let done = Command::new(program).args(arguments).output();
         done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
     };
-    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    let mut commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    if !said("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty() {
+        commit.push_str(" with changes");
+    }
     format!(
         "{processors} processors ({model}), {} GiB, Linux {}; {}; commit {commit}; load average at the start {load}",
         kib.div_ceil(1 << 20),

@@ -35,7 +35,7 @@ mod sizes;
 mod user;
 mod watch;
 
-use std::{io::Write as _, path::PathBuf};
+use std::{io::Write as _, path::PathBuf, time::Instant};
 
 use serde_json::Value;
 
@@ -117,7 +117,7 @@ struct Bench {
 /// # Errors
 /// Where the harness, the API server or the control plane fails. A missed bar is in a line.
 pub async fn run(options: Options, mut emit: impl FnMut(&Value)) -> Result<Vec<Value>, BenchError> {
-    let machine = machine::machine();
+    let (machine, start) = (machine::machine(), Instant::now());
     let writer = Writer::connect().await?;
     Objects::new(writer.client().clone()).install(&crds("experimental")).await;
     let sizes = if options.quick { Sizes::quick() } else { Sizes::full(options.soak) };
@@ -160,7 +160,8 @@ pub async fn run(options: Options, mut emit: impl FnMut(&Value)) -> Result<Vec<V
         take(scale::run(&bench, &among_many).await?);
     }
     if let Some(docs) = &options.record {
-        record::record(docs, &machine, &all)?;
+        let minutes = start.elapsed().as_secs().div_ceil(60);
+        record::record(docs, &format!("{machine}; it took {minutes} minutes"), &all)?;
     }
     Ok(all.into_iter().map(|recorded| recorded.line).collect())
 }

@@ -142,7 +142,8 @@ impl Metrics {
         let wanted = series.filter(|(series, _)| {
             series.split('{').next() == Some(name) && (label.is_empty() || series.contains(label))
         });
-        wanted.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+        // The sum of nothing would be -0.
+        wanted.filter_map(|(_, value)| value.parse::<f64>().ok()).fold(0.0, |sum, value| sum + value)
     }
 
     /// How many units were resolved so far.

@@ -146,6 +146,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Report, BenchError> {
             let spent = process::cpu(envoy.pid())?.saturating_sub(before);
             report.figure("envoy_cpu_ms_per_route", per_route(spent.as_secs_f64() * 1e3));
         }
+        report.figure("wrong_answers", count(user.wrong));
         report.bar("answers other than 200 and 404", 0.0, count(user.wrong));
         let points = times.t4_t0.iter().enumerate().map(|(index, ms)| (count(index), *ms)).collect();
         plot.series.push(Series::cloud("t4−t0 (write to first 200)", points));

@@ -89,8 +89,9 @@ impl Report {
     /// As it is printed; `floor` is B0 of the same run.
     pub(super) fn line(&self, floor: &Value) -> Value {
         let bars = self.bars.iter().map(|bar| {
-            let (most, value) = (short(bar.most), short(bar.value));
-            json!({"what": bar.what, "bar": most, "value": value, "met": value <= most})
+            // Of the value itself: 1.0004 is printed as 1.
+            let met = bar.value <= bar.most;
+            json!({"what": bar.what, "bar": short(bar.most), "value": short(bar.value), "met": met})
         });
         json!({
             "bench": self.name,
@@ -164,9 +165,11 @@ mod tests {
         let mut report = Report::new("b", "A title");
         report.bar("ms", 5.0, 5.0);
         report.bar("ms", 5.0, 5.01);
+        report.bar("ms", 5.0, 5.000_01);
         let line = report.line(&Value::Null);
         assert_eq!(line["bars"][0]["met"], true);
         assert_eq!(line["bars"][1]["met"], false);
+        assert_eq!((&line["bars"][2]["value"], &line["bars"][2]["met"]), (&json!(5.0), &json!(false)));
     }
 
     #[test]

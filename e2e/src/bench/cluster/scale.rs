@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    ops::RangeFrom,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -247,17 +246,16 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     let mut next = routes..;
     let probe = Arc::clone(&followers.probe);
     let meter = Meter::start(site, Some(&probe)).await?;
-    let (at_rest, cpu) = rested(site, &mut followers, &mut next, turns).await?;
+    let pace = bench.sizes.churned / u32::try_from(turns).unwrap_or(u32::MAX);
+    let (at_rest, cpu) = rested(site, &mut followers, next.by_ref().take(turns + 1), pace).await?;
     report.figure("at_rest_cpu_ms_per_route", cpu);
     let churn = Churn::start(&bench.writer, &site.homes, routes, None);
     let mut churned = Times::default();
-    for index in next.by_ref().take(turns) {
-        followers.follow(site, index, 0, &mut churned).await?;
-    }
+    paced(site, &mut followers, next.by_ref().take(turns), pace, &mut churned).await?;
     let changes = churn.end().await?;
     report.input("changes_meanwhile", changes);
     let wrong = followers.envoy.take().map(|(_, user)| user.wrong);
-    let (_, among_many) = rested(site, &mut followers, &mut next, turns).await?;
+    let (_, among_many) = rested(site, &mut followers, next.by_ref().take(turns + 1), Duration::ZERO).await?;
     report.figure("among_many_cpu_ms_per_route", among_many);
     for namespace in site.homes.all() {
         bench.writer.delete_all(Kind::Route, namespace).await?;
@@ -266,7 +264,7 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     followers.routes.until("all routes are gone", Duration::from_mins(2), gone).await?;
     // Removals of what routes used may be held back, ours by 10 s: they are no part of what comes.
     followers.probe.quiet(Duration::from_secs(12)).await?;
-    let (_, among_few) = rested(site, &mut followers, &mut next, turns).await?;
+    let (_, among_few) = rested(site, &mut followers, next.by_ref().take(turns + 1), Duration::ZERO).await?;
     report.figure("among_few_cpu_ms_per_route", among_few);
     meter.stop(site, &mut report).await?;
     let (p50, p99) = report.times("t2_t1", &churned.t2_t1);
@@ -278,6 +276,7 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
     if let Some(wrong) = wrong {
         report.times("t4_t0", &churned.t4_t0);
         report.times("at_rest_t4_t0", &at_rest.t4_t0);
+        report.figure("wrong_answers", count(wrong));
         report.bar("answers other than 200 and 404", 0.0, count(wrong));
     }
     let cloud = |name: &str, times: &[f64]| {
@@ -292,21 +291,37 @@ async fn under_churn(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
 async fn rested(
     site: &Site,
     followers: &mut Followers,
-    next: &mut RangeFrom<usize>,
-    turns: usize,
+    mut routes: impl Iterator<Item = usize>,
+    pace: Duration,
 ) -> Result<(Times, f64), BenchError> {
     // The first waits for an Envoy that may still load the rest, and what came before still has statuses to write.
-    for index in next.by_ref().take(1) {
+    for index in routes.by_ref().take(1) {
         followers.follow(site, index, 0, &mut Times::default()).await?;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (cpu, mut times) = (site.cpu()?, Times::default());
-    for index in next.by_ref().take(turns) {
-        followers.follow(site, index, 0, &mut times).await?;
-    }
+    let turns = paced(site, followers, routes, pace, &mut times).await?;
     // The statuses of the last ones.
     tokio::time::sleep(Duration::from_secs(1)).await;
     Ok((times, (site.cpu()? - cpu) * 1e3 / count(turns)))
+}
+
+/// Routes one by one, no sooner than this one after the other; gives how many.
+async fn paced(
+    site: &Site,
+    followers: &mut Followers,
+    routes: impl Iterator<Item = usize>,
+    pace: Duration,
+    times: &mut Times,
+) -> Result<usize, BenchError> {
+    let mut turns = 0;
+    for index in routes {
+        let next = Instant::now() + pace;
+        followers.follow(site, index, 0, times).await?;
+        tokio::time::sleep_until(next.into()).await;
+        turns += 1;
+    }
+    Ok(turns)
 }
 
 /// `proxy`: what one Envoy keeps.

@@ -134,19 +134,35 @@ impl Site {
         objects::route(self.homes.of(backend), (&self.namespace, GATEWAY), index, backend, marker)
     }
 
-    /// Starts the control plane, if it is ours; gives when it was started and when it was ready.
-    pub(super) async fn run(&mut self) -> Result<(Instant, Instant), BenchError> {
+    /// Starts the control plane, if it is ours, and waits until it serves.
+    pub(super) async fn run(&mut self) -> Result<(), BenchError> {
+        if self.is_ours() {
+            self.launch()?;
+            self.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts our control plane; gives when.
+    pub(super) fn launch(&mut self) -> Result<Instant, BenchError> {
         let Target::Ours { portolan, cpus } = &self.target else {
-            let now = Instant::now();
-            return Ok((now, now));
+            return Err(BenchError::Setting("only our own control plane can be started".into()));
         };
-        let mut operator = Operator::start(portolan, SYSTEM, cpus.as_deref())?;
-        let ready = operator.ready().await?;
-        operator.leads().await?;
+        let operator = Operator::start(portolan, SYSTEM, cpus.as_deref())?;
         let started = operator.child.started;
         self.operator = Some(operator);
+        Ok(started)
+    }
+
+    /// Waits until the control plane that was launched is ready and leads; gives when it was ready.
+    pub(super) async fn ready(&mut self) -> Result<Instant, BenchError> {
+        let Some(operator) = &mut self.operator else {
+            return Err(BenchError::Setting("the operator does not run".into()));
+        };
+        let ready = operator.ready().await?;
+        operator.leads().await?;
         self.fleets_serve().await?;
-        Ok((started, ready))
+        Ok(ready)
     }
 
     /// Ends the control plane, which is ours, and runs another binary in its place; gives the one before.

@@ -17,6 +17,8 @@ pub(super) struct Sizes {
     pub(super) churn: Duration,
     /// Routes of B2, changes of `endpoints`.
     pub(super) turns: usize,
+    /// For how long B2 makes them while others change, at least.
+    pub(super) churned: Duration,
     /// How long resolving is held while endpoints change.
     pub(super) held: Duration,
     /// Routes of B5, one run each.
@@ -47,6 +49,7 @@ impl Sizes {
             scale: 5_000,
             churn: Duration::from_mins(3),
             turns: 100,
+            churned: Duration::from_mins(1),
             held: Duration::from_secs(10),
             applied: vec![1_000, 5_000, 10_000],
             applies: 40,
@@ -69,6 +72,7 @@ impl Sizes {
             churn: Duration::from_secs(20),
             // CPU time is counted in ticks of 10 ms: fewer would not tell a change's from another's.
             turns: 100,
+            churned: Duration::from_secs(7),
             held: Duration::from_secs(2),
             applied: vec![250],
             applies: 10,

@@ -70,14 +70,21 @@ fn own_address() -> Result<IpAddr, BenchError> {
 pub(super) struct User {
     proxy: SocketAddr,
     connection: Option<Connection>,
-    /// Answers that were neither the expected one nor "not yet", and connections that broke.
+    /// Whether it has had any answer: from then on somebody listens.
+    answered: bool,
+    /// Answers that were neither the expected one nor "not yet", and connections that broke, were closed or were refused.
     pub(super) wrong: usize,
 }
 
 impl User {
     /// Of a proxy on this port.
     pub(super) fn new(port: u16) -> Self {
-        Self { proxy: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), connection: None, wrong: 0 }
+        Self {
+            proxy: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            connection: None,
+            answered: false,
+            wrong: 0,
+        }
     }
 
     /// Asks until the answer is 200 and carries the marker; gives when it was. A 404, and a 200 with another marker, is "not
@@ -100,19 +107,23 @@ impl User {
     }
 
     async fn is_served(&mut self, ask: &Ask, marker: &str) -> bool {
-        let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
-            Some(connection) => connection,
+        let kept = self.connection.take();
+        let closed = kept.as_ref().is_some_and(Connection::is_closed);
+        self.wrong += usize::from(closed);
+        let mut connection = if let Some(connection) = kept.filter(|_| !closed) {
+            connection
+        } else if let Ok(connection) = Target::http(self.proxy).connect().await {
+            connection
+        } else {
             // Nobody listens before the first configuration came: that is "not yet" too.
-            None => match Target::http(self.proxy).connect().await {
-                Ok(connection) => connection,
-                Err(_) => return false,
-            },
+            self.wrong += usize::from(self.answered);
+            return false;
         };
         let Ok(answer) = connection.ask(ask).await else {
             self.wrong += 1;
             return false;
         };
-        self.connection = Some(connection);
+        (self.connection, self.answered) = (Some(connection), true);
         match answer.status {
             200 => answer.headers.get("x-marker").is_some_and(|value| value == marker),
             404 => false,
