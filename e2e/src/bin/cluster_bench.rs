@@ -113,16 +113,17 @@ impl Cli {
 async fn main() -> ExitCode {
     let ended = async {
         let (mut interrupted, mut terminated) =
-            (signal(SignalKind::interrupt()).ok()?, signal(SignalKind::terminate()).ok()?);
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {
-            it = interrupted.recv() => it,
-            it = terminated.recv() => it,
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
         }
+        Err(BenchError::Setting("ended before it was through".into()))
     };
     let outcome = tokio::select! {
         outcome = measure(Cli::parse()) => outcome,
         // Dropped, a benchmark ends the processes that it started.
-        _ = ended => Err(BenchError::Setting("ended before it was through".into())),
+        ended = ended => ended,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

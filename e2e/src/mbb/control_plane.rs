@@ -36,12 +36,24 @@ pub(super) async fn restarted(size: Size) -> Outcome {
     let mut traffic = scene.traffic();
     traffic.more(10).await;
     for round in 0..size.of(6, 2) {
-        let (backend, signal) = if round % 2 == 0 { ("green", Signal::KILL) } else { ("blue", Signal::TERM) };
-        replicas[0].signal(signal);
+        let killed = round % 2 == 0;
+        let backend = if killed { "green" } else { "blue" };
+        if killed {
+            replicas[0].signal(Signal::KILL);
+        } else {
+            // Who leads has a Lease to give back, and writers to end.
+            replicas[0].comes_to_lead().await;
+            let code = replicas.remove(0).terminate().await;
+            if code != Some(0) {
+                traffic.problem(&format!("an operator that was asked to end ended with {code:?}"));
+            }
+        }
         traffic.more(20).await;
         scene.change_to(&mut traffic, backend).await;
         traffic.more(20).await;
-        replicas[0] = scene.another(round + 1).await;
+        let another = scene.another(round + 1).await;
+        replicas.clear();
+        replicas.push(another);
         scene.lead_to(&replicas[0]);
         scene.arrives(backend).await;
         traffic.more(20).await;

@@ -3,7 +3,8 @@
 //! What other listeners serve does not notice, not even by a connection that is asked to leave, also where they share the
 //! port. What a changed one serves goes on: its connections may be asked to leave, for they belong to the chain of before,
 //! and every request is answered. Of one that is removed, new connections are refused from then on, and what was connected
-//! gets its answers, with which it is asked to leave; where others share its port, its hostname is not found from then on.
+//! gets its answers, with which it is asked to leave; where others share its HTTP port, no connection is asked to leave, and its hostname
+//! is not found from then on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,9 +50,12 @@ pub(super) async fn listeners(size: Size) -> Outcome {
         answered_by(&scene.place.http, &asks_beside, "blue").await;
         let (going, check) = (Arc::new(AtomicBool::new(false)), from("blue"));
         let may_be_gone = Arc::clone(&going);
-        traffic.http("beside", &scene.place.http, &asks_beside, move |answer| {
-            if answer.status == 404 && may_be_gone.load(Ordering::Relaxed) { Ok(()) } else { check(answer) }
+        let beside = Load::judged(&scene.place.http, &asks_beside, move |answer| match answer.status {
+            200 => check(answer),
+            404 if may_be_gone.load(Ordering::Relaxed) => Ok(()),
+            status => Err(format!("status {status}")),
         });
+        traffic.add("beside", Connections::Kept, beside);
         for (name, target, ask) in [("own", &own, &asks_own), ("chain", &chain, &asks_chain)] {
             answered_by(target, ask, "blue").await;
             traffic.add(name, Connections::MayDrain, Load::start(target, ask, from("blue")));
@@ -77,7 +81,7 @@ pub(super) async fn listeners(size: Size) -> Outcome {
         // The port is there for others: what went is not found, over the connections of before as over new ones.
         until("beside.test is not found", async || scene.place.http.ask(&asks_beside).await.status == 404)
             .await;
-        traffic.stop("beside").await;
+        traffic.not_found("beside").await;
         for name in ["own", "chain"] {
             traffic.refused(name).await;
         }

@@ -9,7 +9,7 @@ use crate::rig::{Answer, Ask, Lane, Load, Target};
 
 /// Requests that each lane must have made for a case to say anything.
 const LEAST: u64 = 20;
-/// New UDP sessions are few.
+/// New UDP sessions are few, as are requests of a lane that is there for a part of a case.
 const LEAST_SESSIONS: u64 = 5;
 
 /// Where the traffic of a Gateway goes.
@@ -104,12 +104,16 @@ impl Traffic {
         self.count(name, connections, report, 1);
     }
 
-    /// Ends a loop.
-    pub(super) async fn stop(&mut self, name: &str) {
+    /// Ends a loop whose subject is gone: each of its lanes must have been told so, over the connections that it has.
+    pub(super) async fn not_found(&mut self, name: &str) {
         let at = self.running.iter().position(|(each, ..)| each == name).expect("a loop of that name");
         let (name, connections, load) = self.running.remove(at);
+        load.more(60).await;
         let report = load.stop().await;
-        self.count(name, connections, report, LEAST);
+        if report.lanes().any(|(_, seen)| !seen.answers.contains_key("404")) {
+            self.problem(&format!("{name} is gone, and a lane was not told so:\n{report}"));
+        }
+        self.count(name, connections, report, LEAST_SESSIONS);
     }
 
     fn count(&mut self, name: String, connections: Connections, report: Report, least: u64) {

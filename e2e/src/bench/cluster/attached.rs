@@ -76,6 +76,8 @@ async fn attach(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
         report.figure("status_conflicts", metrics.sum("portolan_status_writes_total", "result=\"conflict\""));
     }
 
+    meter.stop(&site, &mut report).await?;
+
     let (cpu, before) = (site.cpu()?, of_gateway.status_writes());
     let last = bench.writer.delete_many(Kind::Route, &site.namespace, (0..routes).map(route_name)).await?;
     let right = of_gateway.until("attachedRoutes is 0", LIMIT, attached(0)).await?;
@@ -84,7 +86,6 @@ async fn attach(bench: &Bench, routes: usize) -> Result<Report, BenchError> {
     report.figure("removed_right_after_last_write_s", teardown);
     report.figure("gateway_status_writes_of_removal", count(of_gateway.status_writes() - before));
     report.figure("removal_cpu_ms_per_route", (site.cpu()? - cpu) * 1e3 / count(routes));
-    meter.stop(&site, &mut report).await?;
     report.bar("attachedRoutes right after the last write, s", 1.0, setup);
     report.bar("attachedRoutes right after the last deletion, s", 1.0, teardown);
     report.bar("status writes per route", 1.0, per_route);

@@ -90,7 +90,7 @@ async fn allocations(program: &Path, what: &str, routes: usize, changes: usize) 
             sum += asked_for_memory(&fs::read_to_string(part)?);
         }
     }
-    if parts == changes.max(1) { Ok(sum) } else { Err(nothing(&said)) }
+    if parts == changes.max(1) && sum > 0.0 { Ok(sum) } else { Err(nothing(&said)) }
 }
 
 fn nothing(said: &str) -> BenchError {
@@ -116,7 +116,11 @@ async fn callgrind(
     let done = tokio::time::timeout(std::time::Duration::from_mins(10), done).await;
     let done = done.map_err(|_| BenchError::Late { of: "valgrind counts".into(), seconds: 600 })??;
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    if done.status.success() { Ok(said) } else { Err(nothing(&said)) }
+    if done.status.success() {
+        Ok(said)
+    } else {
+        Err(BenchError::Start { what: "the counted program", why: format!("{}\n{said}", done.status) })
+    }
 }
 
 /// Functions of the C library that ask for memory.

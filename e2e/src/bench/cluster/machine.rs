@@ -21,7 +21,10 @@ pub(super) fn machine() -> String {
         done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
     };
     let mut commit = said("git", &["rev-parse", "--short", "HEAD"]);
-    if !said("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty() {
+    // But what this harness writes itself.
+    let others = [".", ":!docs", ":!e2e/bench-baseline.json"];
+    let asked = [&["status", "--porcelain", "--untracked-files=no", "--"][..], &others].concat();
+    if !said("git", &asked).is_empty() {
         commit.push_str(" with changes");
     }
     format!(

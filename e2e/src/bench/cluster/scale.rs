@@ -341,10 +341,10 @@ async fn proxy(bench: &Bench, site: &Site) -> Result<Report, BenchError> {
         loop {
             tokio::select! {
                 done = &mut served => break done?,
-                _ = tick.tick() => {
-                    let now = mib(process::memory(envoy.pid())?.resident);
-                    resident.push((start.elapsed().as_secs_f64(), now));
-                }
+                // An Envoy that ended serves nothing: that is told, and tells more.
+                _ = tick.tick() => if let Ok(now) = process::memory(envoy.pid()) {
+                    resident.push((start.elapsed().as_secs_f64(), mib(now.resident)));
+                },
             }
         }
     };

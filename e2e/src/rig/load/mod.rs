@@ -133,11 +133,27 @@ impl Load {
         ask: &Ask,
         check: impl Fn(&Answer) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        let check: http::Check = Arc::new(check);
+        let only_200 = move |answer: &Answer| match answer.status {
+            200 => check(answer),
+            status => Err(format!("status {status}: {}", String::from_utf8_lossy(&answer.body))),
+        };
+        Self::http(lanes, target, ask, &(Arc::new(only_200) as http::Check))
+    }
+
+    /// Starts all lanes of HTTP; the check alone judges, whatever the status is.
+    pub fn judged(
+        target: &Target,
+        ask: &Ask,
+        check: impl Fn(&Answer) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::http(&LANES, target, ask, &(Arc::new(check) as http::Check))
+    }
+
+    fn http(lanes: &[Lane], target: &Target, ask: &Ask, check: &http::Check) -> Self {
         let mut load = Self::empty();
         for lane in lanes {
             let target = if *lane == Lane::Http2 { target.clone().http2() } else { target.clone() };
-            load.spawn(*lane, http::Runner::new(*lane, target, ask.clone(), Arc::clone(&check)));
+            load.spawn(*lane, http::Runner::new(*lane, target, ask.clone(), Arc::clone(check)));
         }
         load
     }
