@@ -44,8 +44,9 @@ pub struct Verdict {
     pub failed: Vec<String>,
 }
 
-/// Holds lines against the record; with `record`, writes them there instead. Where the lines are of all benchmarks (`complete`), a
-/// recorded figure that was not measured is a failure; of B9, which needs valgrind, it is told.
+/// Holds lines against the record; with `record`, writes them there first. Where the lines are of all benchmarks (`complete`), a
+/// recorded figure that was not measured is a failure, as is one that is gated and not recorded; of B9, which needs valgrind, the
+/// former is told.
 ///
 /// # Errors
 /// Where the file cannot be read or written.

@@ -26,8 +26,8 @@ impl<'p> Meter<'p> {
         Ok(Self { cpu: site.cpu()?, status_writes, probe })
     }
 
-    /// What was spent until now, into the report: `cpu_seconds`, `bytes`, `status_writes`, and of the process's whole life
-    /// `resident_mib` and `peak_mib`.
+    /// What was spent until now, into the report: `cpu_seconds`, `bytes`, `status_writes`; with them `resident_mib` as it is now and
+    /// `peak_mib`, the most that the process ever had.
     pub(super) async fn stop(self, site: &Site, report: &mut Report) -> Result<(), BenchError> {
         report.figure("cpu_seconds", site.cpu()? - self.cpu);
         if let Some((probe, before)) = self.probe {
