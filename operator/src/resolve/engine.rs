@@ -216,12 +216,11 @@ impl Engine {
                 let attach = |parent: &ObjectKey| Unit::Attach(key.clone(), parent.clone());
                 // One that gave nothing has not looked at the route yet: it waits for its parent.
                 let changed = old.union(&new).filter(|parent| !both(parent) || known(&attach(parent)));
-                let mut changed: BTreeSet<Unit> = changed.map(attach).collect();
                 let route = Unit::Route(key.clone());
-                if known(&route) {
-                    changed.insert(route);
-                }
-                self.dirty.append(&mut changed);
+                let route = known(&route).then_some(route);
+                let changed: Vec<Unit> = changed.map(attach).chain(route).collect();
+                // Not appended: that builds the whole set anew, for each of the routes of a list.
+                self.dirty.extend(changed);
             }
             _ => {}
         }
